@@ -123,8 +123,7 @@ def choose(given: Mapping[str, Any], facts: Facts) -> tuple[Settings, list[str]]
     useful_passes = LEARNED / min(products / facts.characters, PRODUCTS_PER_CHARACTER)
     _choose_batches(chosen, facts, speed, useful_passes)
     passes = _choose_epochs(chosen, facts, speed, useful_passes)
-    row = max(1, facts.line) if chosen.get("lines") else chosen["seq_len"]
-    _choose_optimizer(chosen, facts, passes * facts.tokens / (chosen["batch_size"] * row))
+    _choose_optimizer(chosen, facts, passes * facts.tokens / _batch_tokens(chosen, facts))
     _choose_dropout(chosen, facts, passes, products)
     settings = Settings(**chosen)
     return settings, _described(settings, facts)
@@ -192,12 +191,17 @@ def _architecture(chosen: Mapping[str, Any], facts: Facts, hidden: int) -> Archi
 def _choose_epochs(chosen: dict[str, Any], facts: Facts, speed: float, useful: float) -> float:
     """Choose a number of epochs if the time is too long; return the passes over the text."""
     passes: float = speed / facts.tokens * 60 * chosen.get("minutes", math.inf)
-    row = max(1, facts.line) if chosen.get("lines") else chosen["seq_len"]
-    trained = MIN_TRAINING * chosen["batch_size"] * row / facts.tokens
+    trained = MIN_TRAINING * _batch_tokens(chosen, facts) / facts.tokens
     most = min(MAX_PASSES, math.ceil(max(useful, trained)))
     if passes > most:
         chosen.setdefault("epochs", most)
     return min(passes, float(chosen.get("epochs", math.inf)))
+
+
+def _batch_tokens(chosen: Mapping[str, Any], facts: Facts) -> float:
+    """Number of tokens of a batch; of lines, the mean."""
+    row = max(1, facts.line) if chosen.get("lines") else chosen["seq_len"]
+    return float(row * chosen["batch_size"])
 
 
 def _choose_batches(chosen: dict[str, Any], facts: Facts, speed: float, useful: float) -> None:
@@ -246,7 +250,7 @@ def _choose_optimizer(chosen: dict[str, Any], facts: Facts, updates: float) -> N
     rate = min(MAX_LR, LR * times * math.sqrt(512 / chosen["hidden"]))
     rate *= kind.lr / OPTIMIZERS["adamw"].lr
     chosen.setdefault("lr", kind.lr if chosen["optimizer"] == "sgd" else round(rate, 4))
-    if "weight_decay" in kind.takes:
+    if "weight_decay" in kind.takes:  # the mean rate of a cosine is half of the highest
         chosen.setdefault("weight_decay", _weight_decay(facts, updates * chosen["lr"] / 2))
     chosen.setdefault("schedule", "cosine")
     chosen.setdefault("warmup", WARMUP)
