@@ -33,6 +33,7 @@ from collections.abc import Iterator
 
 import torch
 from bare.characters import CLIP, optimizer_of, prepare, rate, read
+from bare.torch_lstm import stream_loss
 from quality import FOLDER
 from quality_texts import TEXTS, parts
 from reporting import print_header, print_machine, print_row
@@ -46,21 +47,22 @@ SIZES = {  # as chosen for half a minute at 100 GFLOP/s
     "lines": Sizes(0, 4, 256, 64, 0.0113, 0.0, 0.0),
 }
 MODELS = ["gru", "skip", "layer-norm", "rms-norm", "residual", "bottleneck", "tied", "mingru"]
+STEPS = 64
 STAGES = {  # sequences and steps of each stage of a training
-    "growing-batch": [(4, 64), (8, 64), (16, 64)],
+    "growing-batch": [(4, STEPS), (8, STEPS), (16, STEPS)],
     "growing-sequences": [(32, 16), (16, 32), (8, 64), (4, 128)],
 }
-STEPS = 64
 USUAL = [(8, STEPS)]
 TRAININGS = ["average", "tail", "trapezoid", *STAGES]
 WARMUP, DECAY = 0.02, 0.1
 AVERAGED = 0.998  # of a moving average that an update keeps
 TAIL, FALL = 0.75, 0.7  # shares of a training before the averaged tail, and before the fall
 READ = 150_000  # tokens of the validation part
-AT_ONCE = 4096  # tokens
 
 
-def stretches(ids: Tensor, batch: int, steps: int, windows: int) -> Iterator[tuple[Tensor, ...]]:
+def stretches(
+    ids: Tensor, batch: int, steps: int, windows: int
+) -> Iterator[tuple[Tensor, Tensor, bool]]:
     """Ids and targets, (steps, batch), and whether they begin stretches; for ever."""
     length = windows * steps
     while True:
@@ -72,7 +74,7 @@ def stretches(ids: Tensor, batch: int, steps: int, windows: int) -> Iterator[tup
             if len(rows) == batch:
                 for at in range(0, length, steps):
                     cut = slice(at, at + steps)
-                    yield X[rows, cut].T, Y[rows, cut].T, torch.tensor(at == 0)
+                    yield X[rows, cut].T, Y[rows, cut].T, at == 0
 
 
 def factor(variant: str, share: float) -> float:
@@ -113,17 +115,6 @@ def learn(model: Model, variant: str, ids: Tensor, operations: float) -> None:
         model.load_state_dict(averaged.module.state_dict())
 
 
-@torch.inference_mode()
-def nats(model: Model, ids: Tensor) -> float:
-    """Nats of all tokens but the first, read as one stream."""
-    model.eval()
-    total, state = 0.0, None
-    for X, Y in zip(ids[:-1, None].split(AT_ONCE), ids[1:, None].split(AT_ONCE), strict=True):
-        losses, state = model(X, Y, state)
-        total += losses.double().sum().item()
-    return total
-
-
 def main() -> None:
     """Train each variant with every seed; print."""
     parser = argparse.ArgumentParser()
@@ -146,7 +137,8 @@ def main() -> None:
             prepare(seed)
             model = like(variant, texts.vocab, sizes)
             learn(model, variant, texts.training, asked.operations)
-            found.append(nats(model, held_out) / characters)
+            model.eval()
+            found.append(stream_loss(model, held_out)[0] / characters)
         mean = statistics.mean(found)
         first = mean if first is None else first
         count = sum(weight.numel() for weight in model.parameters())

@@ -63,9 +63,9 @@ def pieces(ids: Tensor, batch: int, steps: int) -> Iterator[tuple[Tensor, Tensor
 
 
 @torch.inference_mode()
-def stream_loss(model: LSTM, ids: Tensor) -> tuple[float, int]:
+def stream_loss(model: nn.Module, ids: Tensor) -> tuple[float, int]:
     """Nats of all tokens but the first, read as one stream, and their number."""
-    state: State = None
+    state: Any = None
     total = 0.0
     for X, Y in zip(ids[:-1, None].split(READ), ids[1:, None].split(READ), strict=True):
         losses, state = model(X, Y, state)
