@@ -84,14 +84,16 @@ def main() -> None:
     parser.add_argument("threads", type=int, nargs="*", default=[*range(1, cores + 1)])
     asked = parser.parse_args()
     works = {threads: phases_of(threads) for threads in asked.threads}
-    works |= {0: partial(alone, numbers(1))}
-    for work in works.values():
+    one_part = partial(alone, numbers(1))
+    for work in (one_part, *works.values()):
         work()  # compiles
+    parts: list[float] = []
     found: dict[int, list[float]] = {threads: [] for threads in works}
     for _ in range(asked.rounds):
+        parts.append(seconds(one_part) / PHASES)
         for threads, work in works.items():
             found[threads].append(seconds(work) / PHASES)
-    part = statistics.median(found.pop(0))
+    part = statistics.median(parts)
     clock = CYCLES * STEPS / part
     print_machine({})
     print_header(["threads", "a wait", "cycles", "cycles for each thread", "assumed"])
