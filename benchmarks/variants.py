@@ -16,7 +16,7 @@ A VARIANT of the model is one of
 
 Hidden units are chosen so that a token takes as many operations. One of the GRU's training is
 
-- average: validation has a moving average of the weights;
+- average: validation has a moving average of the weights of the second half;
 - tail: the rate stays, and validation has the mean weights of the last quarter;
 - trapezoid: the rate stays, and falls to zero in the last 30 % of the updates;
 - growing-batch: a third of the operations each with 4, 8 and 16 sequences;
@@ -56,7 +56,8 @@ USUAL = [(8, STEPS)]
 TRAININGS = ["average", "tail", "trapezoid", *STAGES]
 WARMUP, DECAY = 0.02, 0.1
 AVERAGED = 0.998  # of a moving average that an update keeps
-TAIL, FALL = 0.75, 0.7  # shares of a training before the averaged tail, and before the fall
+AVERAGED_FROM = {"average": 0.5, "tail": 0.75}  # share of a training before its averaged part
+FALL = 0.7  # share of a training before the rate of a trapezoid falls
 READ = 150_000  # tokens of the validation part
 
 
@@ -109,7 +110,7 @@ def learn(model: Model, variant: str, ids: Tensor, operations: float) -> None:
             losses.mean().backward()
             nn.utils.clip_grad_norm_(model.parameters(), CLIP)
             optimizer.step()
-            if averaged and (variant != "tail" or share > TAIL):
+            if averaged and share > AVERAGED_FROM[variant]:
                 averaged.update_parameters(model)
     if averaged:
         model.load_state_dict(averaged.module.state_dict())
