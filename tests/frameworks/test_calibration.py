@@ -1,6 +1,7 @@
 """The speed of each framework is measured before settings are chosen."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -27,6 +28,25 @@ def test_the_speed_is_that_of_updates_without_the_first(
     speed = operations_per_second(module, module.fastest_precision())
     assert speed == pytest.approx(6 * products(PROBE) * BATCH * STEPS / 0.25)
     assert len(taken) == 4  # it ends when half a second is over
+
+
+@pytest.mark.parametrize("cell", ["rnn", "mingru"])
+def test_the_speed_is_that_of_a_cell(
+    cell: str, module: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built: list[Any] = []
+    build = module.build
+    monkeypatch.setattr(
+        module,
+        "build",
+        lambda arch, *given, **named: built.append(arch) or build(arch, *given, **named),
+    )
+    times = iter(range(100))
+    monkeypatch.setattr(calibration, "perf_counter", lambda: next(times))
+    arch = replace(PROBE, cell=cell)
+    speed = operations_per_second(module, "single", cell=cell)
+    assert speed == 6 * products(arch) * BATCH * STEPS
+    assert built == [arch]
 
 
 def test_each_framework_has_a_fastest_precision(module: Any) -> None:

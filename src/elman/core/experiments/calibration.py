@@ -1,6 +1,6 @@
 """Speed of a framework's training on this machine, measured during half a second of updates."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
 
@@ -37,13 +37,15 @@ class Clock(Callback):
         return float(np.diff(self.times).min())
 
 
-def operations_per_second(framework: Any, precision: str, num_gpus: int = 0) -> float:
-    """Operations per second in updates of a GRU of 256 units with 1,024 tokens each."""
+def operations_per_second(
+    framework: Any, precision: str, num_gpus: int = 0, cell: str = PROBE.cell
+) -> float:
+    """Operations per second in updates of 256 units of a cell with 1,024 tokens each."""
     options = {"optimizer": "adamw", "precision": precision}
-    probe = Probe(framework, num_gpus, options)
+    probe, arch = Probe(framework, num_gpus, options), replace(PROBE, cell=cell)
     with showing("measuring the speed of this machine"):
-        _, clock = probe.train(PROBE, BATCH, STEPS)
-    return operations_of(PROBE, BATCH * STEPS) / clock.shortest
+        _, clock = probe.train(arch, BATCH, STEPS)
+    return operations_of(arch, BATCH * STEPS) / clock.shortest
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ class Probe:
         model = framework.build(arch, values, **self.options | {"lr": 1e-3})
         model.board.display = False  # nobody needs these curves
         data = framework.DataModule()
+        data.batch_size = rows  # that kernels are compiled for
         ids = np.random.default_rng(0).integers(arch.vocab, size=(rows, steps + 1))
         ids = ids.astype(framework.TextFile.id_type)
         batch = Batch(

@@ -74,7 +74,8 @@ def choose(given: Mapping[str, Any], workers: int = 1) -> Choice:
     text.require_tokens(2, "a window of 1 step needs 2 tokens")
     speed = recipe.USUAL_SPEED
     if recipe.minutes(given) is not None:
-        speed = workers * operations_per_second(framework, precision, num_gpus)
+        cell = given.get("cell", recipe.CELL)
+        speed = workers * operations_per_second(framework, precision, num_gpus, cell)
     facts = Facts.of(text, given.get("seq_len", DEFAULT_LINE), speed, precision)
     settings, reasons = recipe.choose({**given, **tokens}, facts)
     for line in reasons:

@@ -21,6 +21,7 @@ from elman.core.model.weights import Architecture
 from elman.core.setting_fields import check_given
 from elman.core.valid_values import BPE, CHAR
 
+CELL = "gru"
 MINUTES = 3.0  # of a training, unless minutes or epochs are given
 HIDDEN = (32, 48, 64, 96, 128, 160, 192, 224, 256, 320, 384, 448, 512, 640, 768, 896, 1024)
 CHARACTERS_PER_PRODUCT = 7.0  # that fit in the time; a larger model would learn too slowly
@@ -160,7 +161,7 @@ def _products(facts: Facts, seconds: float) -> float:
 
 def _choose_model(chosen: dict[str, Any], facts: Facts, wanted: float) -> Architecture:
     """Choose the largest model with at most `wanted` products for a token."""
-    chosen.setdefault("cell", "gru")
+    chosen.setdefault("cell", CELL)
     chosen.setdefault("precision", facts.precision)
     chosen.setdefault("layers", 2 if chosen.get("dropout") else 1)
     arch = _largest(chosen, facts, wanted)
