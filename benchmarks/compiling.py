@@ -2,11 +2,10 @@
 
     python benchmarks/compiling.py [--rounds N] [CELL ...]
 
-For each cell (all of them, unless named) a process begins with an empty cache, and another with the
-cache that the first one filled. Each builds a model of 32 units, compiles the kernels of a
-training, writes a text, and scores one. Prints the medians of the differences between the two:
-from the start of the process to the end of `model.compile()`, and of the text and of the scoring
-alone.
+For each cell (all of them, unless named), for 32 and 256 units, and for each of the three, a
+process begins with an empty cache, and another with the cache that the first one filled. Each
+builds a model, and prepares a training of batches of 16 sequences, writes a text, or scores one.
+Prints the medians of the differences between the two processes.
 """
 
 import argparse
@@ -16,7 +15,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from itertools import pairwise
+from itertools import product
+from pathlib import Path
 
 from limits import VOCAB
 from reporting import print_header, print_machine, print_row
@@ -26,42 +26,54 @@ from frameworks import ENVIRONMENT
 
 PROGRAM = """
 import sys
+from types import SimpleNamespace
 import numpy as np
 from elman import numba
 from elman.core.model.language_model import generate
 from elman.core.model.sampling import Sampler
 from elman.core.model.weights import Architecture, initial
 
-arch = Architecture(sys.argv[1], int(sys.argv[2]), 32)
+cell, vocab, hidden, stage = sys.argv[1:]
+arch = Architecture(cell, int(vocab), int(hidden))
 model = numba.build(arch, initial(arch))
-model.compile()
-print("compiled", flush=True)
-list(generate(model, [0], 10, Sampler()))
-print("written", flush=True)
-list(model.score_ids(np.zeros(100, np.int64)))
-print("scored", flush=True)
+if stage == "training":
+    numba.Trainer(1).compile_ahead(model, SimpleNamespace(batch_size=16))
+elif stage == "text":
+    list(generate(model, [0], 10, Sampler()))
+else:
+    list(model.score_ids(np.zeros(100, np.int64)))
 """
-STAGES = 3
+STAGES = "training", "text", "evaluation"
+UNITS = 32, 256
+LAST = "generate-*.nbc"  # file of the last kernel that a training's second process compiles
+PATIENCE = 20.0  # seconds
 
 
-def stages(cell: str, cache: str) -> list[float]:
-    """Seconds of each stage in a process that has this folder for compiled code."""
-    command = [sys.executable, "-c", PROGRAM, cell, str(VOCAB)]
+def seconds(cell: str, hidden: int, stage: str, cache: str) -> float:
+    """Seconds of a process that has this folder for compiled code."""
+    command = [sys.executable, "-c", PROGRAM, cell, str(VOCAB), str(hidden), stage]
     env = {**os.environ, **ENVIRONMENT, "NUMBA_CACHE_DIR": cache}
-    times = [time.perf_counter()]
-    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        times += [time.perf_counter() for _ in process.stdout]
-    if process.returncode or len(times) != STAGES + 1:
-        raise SystemExit(f"the process for {cell} failed")
-    return [after - before for before, after in pairwise(times)]
+    began = time.perf_counter()
+    subprocess.run(command, env=env, check=True)
+    return time.perf_counter() - began
 
 
-def compiling(cell: str) -> list[float]:
-    """Seconds of each stage with an empty cache, less those with a full one."""
+def wait_for_second_process(cache: Path) -> None:
+    """Wait until the second process of a training has filled the cache."""
+    began = time.perf_counter()
+    while not any(cache.rglob(LAST)):
+        if time.perf_counter() - began > PATIENCE:
+            raise SystemExit("no second process has filled the cache")
+        time.sleep(0.1)
+
+
+def compiling(cell: str, hidden: int, stage: str) -> float:
+    """Seconds with an empty cache, less those with a full one."""
     with tempfile.TemporaryDirectory() as cache:
-        cold, warm = stages(cell, cache), stages(cell, cache)
-    return [first - second for first, second in zip(cold, warm, strict=True)]
+        first = seconds(cell, hidden, stage, cache)
+        if stage == "training":
+            wait_for_second_process(Path(cache))
+        return first - seconds(cell, hidden, stage, cache)
 
 
 def main() -> None:
@@ -71,10 +83,13 @@ def main() -> None:
     parser.add_argument("cells", nargs="*", default=list(CELLS))
     asked = parser.parse_args()
     print_machine({"numba": sys.executable, "llvmlite": sys.executable})
-    print_header(["cell", "first training", "first text", "first evaluation"])
-    for cell in asked.cells:
-        rounds = zip(*(compiling(cell) for _ in range(asked.rounds)), strict=True)
-        print_row([cell, *(f"{statistics.median(seconds):.1f} s" for seconds in rounds)])
+    print_header(["cell", "units", *(f"first {stage}" for stage in STAGES)])
+    for cell, hidden in product(asked.cells, UNITS):
+        found = (
+            statistics.median(compiling(cell, hidden, stage) for _ in range(asked.rounds))
+            for stage in STAGES
+        )
+        print_row([cell, hidden, *(f"{median:.1f} s" for median in found)])
 
 
 if __name__ == "__main__":

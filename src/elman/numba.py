@@ -8,7 +8,6 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -116,11 +115,18 @@ class RNNLM(specification.RNNLM, CompiledModel):
             engine.load(self.parameters)
             yield engine
 
-    def compile(self, batch: int = 1) -> None:
-        """Compile the kernels for training. This takes seconds the first time."""
+    def compile(self, batch: int = 1, training: bool = True) -> None:
+        """Compile the kernels for batches. This takes seconds the first time.
+
+        Smaller batches then have the same kernels, so that the last one of an epoch need not be
+        compiled.
+
+        - `training`: compile the backward pass, too.
+        """
         ids = np.zeros((batch, 1), np.int32)
         with self._kernels() as engine:
-            engine.loss(ids, ids, (), DropoutMasks(), training=True)
+            engine.usual = batch
+            engine.loss(ids, ids, (), DropoutMasks(), training)
 
     def load_weights(self, values: Weights) -> None:
         """Copy these weights, converted to single precision, into the model."""
@@ -369,11 +375,15 @@ class Trainer(specification.Trainer):
     _optimization: optimizers.Optimization | None = None
 
     def compile_ahead(self, model: Any, data: Any) -> None:
-        """Compile the kernels: those for batches here, and others in a second process."""
+        """Compile the kernels: the forward pass here, and others in a second process."""
         if isinstance(model, RNNLM) and type(model).training_step is RNNLM.training_step:
-            cell = Architecture(*model.architecture_fields()).cell
-            with when_missing(partial(compiling.compile_beside, cell, model.options.precision)):
-                model.compile(DataAttributes.of(data).batch_size)
+            batch = DataAttributes.of(data).batch_size
+            arch = Architecture(*model.architecture_fields())
+            other = compiling.SecondProcess(arch, model.options.precision, batch)
+            with when_missing(other.start):
+                model.compile(batch, training=False)
+            other.wait()
+            model.compile(batch)
         self._optimization = optimizers.current(self._optimization)
 
     def clip_gradients(self, grad_clip_val: float, model: Any) -> None:

@@ -1,4 +1,4 @@
-"""While a training compiles its kernels for batches, another process compiles the others."""
+"""While a training compiles its forward pass, another process compiles the other kernels."""
 
 import os
 import subprocess
@@ -12,6 +12,7 @@ import pytest
 
 from elman import numba as engine
 from elman.core.errors import ElmanError
+from elman.core.experiments import calibration
 from elman.core.model.weights import Architecture, initial
 from elman.kernels.codegen import cache
 from elman.kernels.host import compiling
@@ -33,10 +34,11 @@ list(score(model, [1, 2, 3]))
 
 def test_a_process_that_writes_and_scores_finds_the_kernels_compiled(tmp_path: Path) -> None:
     env = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
-    command = [sys.executable, "-m", compiling.__name__, "rnn", "single"]
-    subprocess.run(command, env=env, check=True)
+    command = [sys.executable, "-m", compiling.__name__, "rnn", "single", "11", "70", "1"]
+    found = subprocess.run(command, env=env, check=True, capture_output=True, text=True)
+    assert found.stdout == "compiled\n"
     kernels = {path.name.partition("-")[0] for path in (tmp_path / "kernels").iterdir()}
-    assert kernels == {"run", "generate", "score", "pack"}
+    assert kernels == {"run_steps_backward", "run", "generate", "score", "pack"}
     written = subprocess.run(
         [sys.executable, "-c", WRITING], env=env, check=True, capture_output=True, text=True
     )
@@ -57,9 +59,19 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     monkeypatch.setattr(
         compiling,
         "Thread",
-        lambda args, **_: SimpleNamespace(start=lambda: commands.append(args)),
+        lambda target, args, **_: SimpleNamespace(start=lambda: end(target, commands.append(args))),
     )
     return commands
+
+
+def end(target: Any, _: Any) -> None:
+    """End a process that was not started."""
+    target.__self__.has_compiled.set()
+
+
+def second_process() -> compiling.SecondProcess:
+    """A second process of a training that has not started it."""
+    return compiling.SecondProcess(Architecture("rnn", 11, 70), "single", 1)
 
 
 def test_a_training_starts_it_once_and_only_if_a_kernel_is_missing(
@@ -69,13 +81,24 @@ def test_a_training_starts_it_once_and_only_if_a_kernel_is_missing(
     model, data = engine.build(arch, initial(arch)), SimpleNamespace(batch_size=4)
     engine.Trainer(1).compile_ahead(model, data)
     started.clear()
-    monkeypatch.setattr(engine.RNNLM, "compile", lambda model, batch: None)
+    monkeypatch.setattr(engine.RNNLM, "compile", lambda model, batch, training=True: None)
     engine.Trainer(1).compile_ahead(model, data)
     assert started == []
-    monkeypatch.setattr(engine.RNNLM, "compile", lambda model, batch: miss())
+    monkeypatch.setattr(engine.RNNLM, "compile", lambda model, batch, training=True: miss())
     engine.Trainer(1).compile_ahead(model, data)
-    (((*_, cell, precision),),) = started
-    assert (cell, precision) == ("gru", "single")
+    ((command,),) = started
+    assert command[-5:] == ["gru", "single", "11", "65", "4"]
+
+
+def test_the_speed_is_measured_with_kernels_for_its_own_batches(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compiled: list[int] = []
+    monkeypatch.setattr(
+        engine.RNNLM, "compile", lambda model, batch, training=True: compiled.append(batch)
+    )
+    calibration.operations_per_second(engine, "single")
+    assert {*compiled} == {calibration.BATCH}
 
 
 def miss() -> None:
@@ -96,7 +119,9 @@ def test_without_a_core_a_cache_or_an_interpreter_it_is_not_started(
         monkeypatch.setattr(sys, "executable", None)
     else:
         monkeypatch.setattr(sys, "frozen", True, raising=False)
-    compiling.compile_beside("rnn", "single")
+    other = second_process()
+    other.start()
+    other.wait()
     assert started == []
 
 
@@ -106,10 +131,45 @@ def test_an_interpreter_that_cannot_be_started_is_no_error(
 ) -> None:
     monkeypatch.setattr(compiling, "thread_count", lambda parts: parts)
     monkeypatch.setattr(sys, "executable", str(tmp_path / "missing"))
-    compiling.compile_beside("rnn", "single")
+    other = second_process()
+    other.start()
+    other.wait()
+    assert other.has_compiled.is_set()
     for thread in threading.enumerate():
         if thread.name == "elman compiling":
             thread.join()
+
+
+COMPILING_AHEAD = """
+import sys
+from types import SimpleNamespace
+from elman import numba
+from elman.core.model.weights import Architecture, initial
+from elman.kernels.codegen import cache
+from elman.kernels.host import compiling
+
+if sys.argv[2:]:
+    compiling.SecondProcess._run = lambda other, command: other.has_compiled.set()
+compiling.thread_count = lambda parts: parts
+save = cache._Cache.save_overload
+cache._Cache.save_overload = lambda self, *given: (print(self.name), save(self, *given))
+arch = Architecture("rnn", 11, int(sys.argv[1]))
+model = numba.build(arch, initial(arch))
+numba.Trainer(1).compile_ahead(model, SimpleNamespace(batch_size=4))
+"""
+
+
+@pytest.mark.parametrize(("hidden", "kind"), [(20, "groups"), (70, "steps")])
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_training_compiles_what_a_second_process_does_not(
+    hidden: int, kind: str, fails: bool, tmp_path: Path
+) -> None:
+    env = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, "-c", COMPILING_AHEAD, str(hidden), *["fails"] * fails]
+    found = subprocess.run(command, env=env, check=True, capture_output=True, text=True)
+    names = [name.rpartition(".")[2] for name in found.stdout.split()]
+    wanted = [f"run_{kind}", "open_queue"]
+    assert names == [*wanted, *([f"run_{kind}_backward", "run"] if fails else [])]
 
 
 def test_nothing_is_started_after_the_block(monkeypatch: pytest.MonkeyPatch) -> None:

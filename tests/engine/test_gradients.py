@@ -107,16 +107,20 @@ def test_kernels_are_compiled_once_for_all_sizes(
     cell: str, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(arrays, "step_shape", lambda shape, batch: shape)  # or 2 shapes of tiles
-    run = by_groups.run if way == "groups" else by_steps.run
+    kernels = (
+        (by_groups.run, by_groups.run_groups_backward)
+        if way == "groups"
+        else (by_steps.run, by_steps.run_steps_backward)
+    )
     learned(engine, Architecture(cell, 28, 32), batch_of(Architecture(cell, 28, 32), 64, 5))
-    before = list(run.signatures)
+    before = [list(kernel.signatures) for kernel in kernels]
     for vocab, hidden, layers, embedding, batch, steps in SIZES:
         arch = Architecture(cell, vocab, hidden, layers, embedding)
         X, Y = batch_of(arch, batch, steps)
         state = np.zeros((layers, batch, hidden), np.float32)
         learned(engine, arch, (X, (state, state) if cell == "lstm" else state, Y))
         learned(engine, arch, (X, Y), dropout=0.5 if layers > 1 else 0)
-    assert list(run.signatures) == before
+    assert [list(kernel.signatures) for kernel in kernels] == before
 
 
 @pytest.mark.parametrize("cell", CELLS)

@@ -13,6 +13,7 @@ import pytest
 from numba import njit, typeof
 
 from elman.kernels.codegen.cache import kernel
+from elman.kernels.codegen.calls import address_of, call_part
 from elman.kernels.codegen.linking import inner
 from elman.kernels.codegen.references import Reference
 
@@ -30,6 +31,25 @@ def twice_plus_one(x: Any) -> Any:
 def test_compiled_functions_of_any_kind_call_inner_functions() -> None:
     for decorate in (njit, kernel):
         assert decorate(lambda x: twice_plus_one(x) + plus_one(x))(20) == 63
+
+
+@kernel
+def add_part(phase: Any, part: Any, thread: Any, shapes: Any, cell: Any, arrays: Any) -> None:
+    arrays[part] += phase[0] * thread + len(shapes) + cell[0]
+
+
+@kernel
+def add_all(address: Any, phases: Any, arrays: Any) -> None:
+    for part in range(len(phases)):
+        call_part(address, phases[part], part, 10, (1, 2), (0.5,), arrays)
+
+
+def test_a_compiled_function_calls_another_by_its_address() -> None:
+    phases, arrays = np.arange(6).reshape(3, 2), np.array([1.0, 2.0, 3.0])
+    address = address_of(add_part, phases[0], 0, 0, (1, 2), (0.5,), arrays)
+    assert address == address_of(add_part, phases[1], 1, 2, (3, 4), (1.5,), arrays)
+    add_all(address, phases, arrays)
+    np.testing.assert_array_equal(arrays, [3.5, 24.5, 45.5])
 
 
 def test_an_inner_function_is_compiled_once_for_literals_and_numbers() -> None:
@@ -97,6 +117,7 @@ from numba.core import codegen
 
 codegen.JITCodeLibrary = type("Library", (), {})  # without the methods that are replaced
 from elman.kernels.codegen.cache import kernel
+from elman.kernels.codegen.calls import address_of, call_part
 from elman.kernels.codegen.linking import INNER, OPTIONS, inner
 
 @inner

@@ -224,6 +224,29 @@ def stop(*arguments: Any) -> None:
     raise KeyboardInterrupt
 
 
+def signatures() -> list[Any]:
+    """Types that the kernels of batches are compiled for."""
+    kernels = by_steps.run, by_steps.run_steps_backward
+    return [kind for kernel in kernels for kind in kernel.signatures]
+
+
+def test_smaller_batches_have_the_kernels_of_those_that_a_training_compiles() -> None:
+    arch = Architecture("gru", 11, 70)
+    model = engine.build(arch, initial(arch))
+    model.plot = lambda *values, **options: None  # there is no trainer
+    model.compile(64)
+    compiled = signatures()
+    wanted = specification.build(arch, initial(arch))
+    wanted.plot = model.plot
+    for batch in (1, 3, 8, 9, 64):
+        X, Y = batch_of(arch, batch, 3)
+        loss = model.training_step((X, Y))
+        assert loss == pytest.approx(wanted.training_step((X, Y)), rel=1e-5)
+        for name, gradient in wanted.gradients.items():
+            np.testing.assert_allclose(model.gradients[name], gradient, atol=1e-5)
+    assert signatures() == compiled
+
+
 def test_a_training_compiles_the_kernels_of_its_batches_before_it_starts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -232,13 +255,15 @@ def test_a_training_compiles_the_kernels_of_its_batches_before_it_starts(
     model.plot = lambda *values, **options: None  # there is no trainer
     for batch in (1, 20, 64):
         model.compile(batch)
-        compiled = list(by_steps.run.signatures)
+        compiled = signatures()
         model.training_step(batch_of(arch, batch, 3))
-        assert list(by_steps.run.signatures) == compiled
-    monkeypatch.setattr(engine.RNNLM, "compile", lambda model, batch: asked.append(batch))
+        assert signatures() == compiled
+    monkeypatch.setattr(
+        engine.RNNLM, "compile", lambda model, batch, training=True: asked.append(batch)
+    )
     data = SimpleNamespace(batch_size=20, train_dataloader=list)
     monkeypatch.setattr(engine.Trainer, "prepare_data", lambda trainer, data: asked.append("start"))
     monkeypatch.setattr(engine.Trainer, "prepare_model", stop)
     with pytest.raises(KeyboardInterrupt):
         engine.Trainer(1).fit(model, data)
-    assert asked == [20, "start"]
+    assert asked == [20, 20, "start"]

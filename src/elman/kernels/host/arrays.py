@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from elman.kernels.codegen.cache import compiled
+from elman.kernels.codegen.calls import address_of
 from elman.kernels.codegen.references import Reference
 from elman.kernels.codegen.tile_types import TileShape
 from elman.kernels.codegen.work_queue import counter, empty_queue
@@ -54,6 +56,7 @@ class BatchSizes(NamedTuple):
     dropout_layers: int
     input_dropout: bool
     output_dropout: bool
+    usual: int = 0  # sequences of most batches; smaller batches have the same tiles
 
 
 class BatchArrays:
@@ -79,13 +82,24 @@ class BatchArrays:
             losses=zeros(self.steps, room),
         )
 
-    def _prepare(self, shapes: Any, run: Any, arrays: Any, program: Program, parts: int) -> None:
-        """Compile the program for at most `parts` threads."""
-        self.threads = thread_count(parts)
+    def _prepare(
+        self, shapes: Any, kernels: Any, arrays: Any, program: Program, parts: int
+    ) -> None:
+        """Set the two kernels and their arguments, for at most `parts` threads."""
+        self.threads, (self._forward, self._backward) = thread_count(parts), kernels
         self.arrays, self.totals, self.phases = arrays, arrays.totals, program.array()
         self.arguments = (shapes, self.layout.cell, Reference(arrays), self.phases, self.queue)
-        self.run = compiled(run, *self.arguments, 0, counter(0))
         self.work_of_thread: Any = None
+
+    @cached_property
+    def run(self) -> Any:
+        """Kernel that runs the program, compiled."""
+        return compiled(self._forward, *self.arguments, 0, counter(0))
+
+    @cached_property
+    def backward_pass(self) -> int:
+        """Address of the kernel of the backward pass, compiled."""
+        return address_of(self._backward, self.phases[0], 0, 0, *self.arguments[:3])
 
     def _work(self, **sizes: int) -> Work:
         """Allocate the arrays for some sequences."""
@@ -131,7 +145,8 @@ class GroupArrays(BatchArrays):
         program.add(by_groups.SUM_TABLE, len(layout.parameters.table.starts) - 1)
         program.add(by_groups.SUM_BIASES, 1)
         program.add(by_groups.SUM, len(layout.parameters.sums.starts) - 1)
-        self._prepare(shapes, by_groups.run, arrays, program, slots)
+        kernels = by_groups.run, by_groups.run_groups_backward
+        self._prepare(shapes, kernels, arrays, program, slots)
 
 
 def group_rows(batch: int) -> int:
@@ -143,15 +158,13 @@ class StepArrays(BatchArrays):
     """Arrays of batches that are processed step by step."""
 
     def __init__(
-        self, layout: WeightLayout, shapes: tuple[TileShape, ...], batch: int, *sizes: Any
+        self, layout: WeightLayout, shapes: tuple[TileShape, ...], batch: int, sizes: BatchSizes
     ) -> None:
-        blocks, shapes = (
-            -(-batch // block_rows(layout.hidden)),
-            (*shapes, step_shape(shapes[0], batch)),
-        )
+        blocks = -(-batch // block_rows(layout.hidden))
+        shapes = (*shapes, step_shape(shapes[0], max(batch, sizes.usual)))
         self.threads, self.head_rows = thread_count(MAX_THREADS), shapes[1].rows
         rows = round_up(-(-batch // blocks), math.lcm(shapes[2].rows, layout.pair))
-        super().__init__(layout, rows, blocks * rows, *sizes)
+        super().__init__(layout, rows, blocks * rows, sizes)
         arch, positions = layout.arch, self.positions
         self.position_blocks = positions // BLOCK
         most = max(1, MAX_LOGITS // (layout.tokens * BLOCK))  # blocks of positions at once
@@ -187,7 +200,8 @@ class StepArrays(BatchArrays):
         self.program.add(steps.SUM, len(layout.parameters.sums.starts) - 1)
         parts = len(layout.parameters.table.starts) - 1
         self.program.add(steps.SUM_TABLE, parts, joined=True)
-        self._prepare(shapes, by_steps.run, arrays, self.program, self.threads)
+        kernels = by_steps.run, by_steps.run_steps_backward
+        self._prepare(shapes, kernels, arrays, self.program, self.threads)
 
     def _step_parts(self, tiles: int, threads: int) -> tuple[int, int]:
         """Number of parts for the rows, and for the units, of a layer's steps.
@@ -336,8 +350,8 @@ def block_rows(hidden: int) -> int:
 def step_shape(shape: TileShape, batch: int) -> TileShape:
     """Tile shape for a batch that is processed step by step: few sequences get tiles of fewer rows.
 
-    It depends only on the batch: neighbors in a tile share a division, so the shape changes the
-    rounding.
+    It depends only on the number of sequences: neighbors in a tile share a division, so the shape
+    changes the rounding.
     """
     if batch == 1:
         return shape.single

@@ -1,18 +1,18 @@
 """Compiling in two processes at once.
 
-    python -m elman.kernels.host.compiling CELL PRECISION
+    python -m elman.kernels.host.compiling CELL PRECISION VOCAB HIDDEN BATCH
 
-A training begins with the kernels for batches, needs the optimizer's next, and the kernels that
-measure the model and write a text at the end. Numba compiles under one lock, so a second thread
-would only wait. A second process fills the cache while the first one compiles the kernels for
-batches.
+A training begins with the kernels for batches, forward and backward, needs the optimizer's next,
+and the kernels that measure the model and write a text at the end. Numba compiles under one lock,
+so a second thread would only wait. While the training compiles the forward pass, a second process
+compiles the others into the cache. It prints a line when those of an update are there.
 """
 
+import os
 import subprocess
 import sys
-from collections.abc import Sequence
 from contextlib import suppress
-from threading import Thread
+from threading import Event, Thread
 
 import numpy as np
 
@@ -20,42 +20,68 @@ from elman.core.model.options import ModelOptions
 from elman.core.model.sampling import Sampler
 from elman.core.model.weights import Architecture, initial
 from elman.kernels.codegen.cache import folder
-from elman.kernels.host.engine import Engine
+from elman.kernels.host.engine import MAX_GROUP_HIDDEN, MAX_GROUP_TOKENS, Engine
 from elman.kernels.host.optimizers import Optimization
 from elman.kernels.host.threads import thread_count
 
+PATIENCE = 30.0  # seconds; a process that takes longer was stopped
 
-def compile_beside(cell: str, precision: str) -> None:
-    """Start the second process, if it has a core to run on and a cache to fill.
 
-    It prints nothing, and gets no Ctrl-C except on Windows, where it then ends. If it fails, this
-    process compiles the kernels. In a frozen program, `sys.executable` is that program.
+class SecondProcess:
+    """Process that compiles the kernels of a training, except the forward pass.
+
+    It gets no Ctrl-C except on Windows, where it then ends. If it fails, this process compiles the
+    kernels.
     """
-    if thread_count(2) == 1 or folder() is None or not sys.executable or hasattr(sys, "frozen"):
-        return
-    command = [sys.executable, "-P", "-m", __name__, cell, precision]
-    Thread(target=_run, args=(command,), name="elman compiling", daemon=True).start()
+
+    def __init__(self, arch: Architecture, precision: str, batch: int) -> None:
+        # Larger models have the kernels of these sizes.
+        vocab = min(arch.vocab, MAX_GROUP_TOKENS + 1)
+        hidden = min(arch.hidden, MAX_GROUP_HIDDEN + 1)
+        self.arguments = [arch.cell, precision, *map(str, (vocab, hidden, batch))]
+        self.has_compiled = Event()
+        self.has_compiled.set()  # all that it was asked for
+
+    def start(self) -> None:
+        """Start it, if it has a core to run on and a cache to fill.
+
+        In a frozen program, `sys.executable` is that program.
+        """
+        executable = sys.executable
+        if thread_count(2) == 1 or folder() is None or not executable or hasattr(sys, "frozen"):
+            return
+        self.has_compiled.clear()
+        command = [executable, "-P", "-m", __name__, *self.arguments]
+        Thread(target=self._run, args=(command,), name="elman compiling", daemon=True).start()
+
+    def wait(self) -> None:
+        """Wait until the kernels of an update are in the cache, or until it has failed."""
+        self.has_compiled.wait(PATIENCE)
+
+    def _run(self, command: list[str]) -> None:
+        """Run a command without input and messages, if it can be started."""
+        with suppress(OSError):
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+            assert process.stdout is not None
+            process.stdout.readline()
+            self.has_compiled.set()
+            process.wait()
+        self.has_compiled.set()
 
 
-def _run(command: Sequence[str]) -> None:
-    """Run a command without input and output, if it can be started."""
-    nothing = subprocess.DEVNULL
-    with suppress(OSError):
-        subprocess.run(
-            command,
-            stdin=nothing,
-            stdout=nothing,
-            stderr=nothing,
-            start_new_session=True,
-            check=False,
-        )
-
-
-def compile_kernels(cell: str, precision: str) -> None:
-    """Compile the optimizer's kernel, and the kernels that score and write one text."""
-    Optimization()
-    arch = Architecture(cell, 2, 1)
+def compile_kernels(arch: Architecture, precision: str, batch: int) -> None:
+    """Compile the kernels of an update except the forward pass, and those that score and write."""
     engine = Engine(arch, options=ModelOptions(precision=precision))
+    engine.compile_backward(batch)
+    Optimization()
+    with suppress(OSError):  # the training has ended
+        os.write(1, b"compiled\n")
     engine.load({name: np.asarray(value, np.float32) for name, value in initial(arch).items()})
     ids = np.zeros(1, np.int64)
     engine.losses(ids, ids, ())
@@ -64,4 +90,6 @@ def compile_kernels(cell: str, precision: str) -> None:
 
 
 if __name__ == "__main__":
-    compile_kernels(*sys.argv[1:])
+    cell, precision, *sizes = sys.argv[1:]
+    vocab, hidden, batch = map(int, sizes)
+    compile_kernels(Architecture(cell, vocab, hidden), precision, batch)

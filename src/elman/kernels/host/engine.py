@@ -82,6 +82,7 @@ class Engine:
         self.kept: dict[tuple[Any, ...], BatchArrays] = {}
         self.filled: Weights = {}  # gradients of the last batch
         self.is_packed = False  # for batches, since the weights were loaded
+        self.usual = 0  # sequences of most batches
         # Weights, and the arrays that kernels access by address until a batch is finished: ids,
         # targets, mask, gradients.
         self.weights: list[Array] = []
@@ -133,7 +134,7 @@ class Engine:
         ids, targets = (as_int32(part, self.arch.vocab) for part in (ids, targets))
         number, steps = ids.shape
         dropped = masks.inputs is not None, masks.outputs is not None
-        sizes = BatchSizes(steps, bool(state), len(masks.between), *dropped)
+        sizes = BatchSizes(steps, bool(state), len(masks.between), *dropped, self.usual)
         used = self.used = self._arrays(number, sizes)
         self._fill_batch(used, ids, targets, state, masks, training, mask)
         self.is_packed = True
@@ -151,6 +152,11 @@ class Engine:
             check_ids(ids, self.arch.vocab)
             check_ids(targets, self.arch.vocab)
         return total / int(used.batch.header[NUM_TARGETS]), final
+
+    def compile_backward(self, number: int) -> None:
+        """Compile the backward pass for batches of this number of sequences."""
+        sizes = BatchSizes(1, False, 0, False, False)
+        self.kind(self.layout, self.shapes, number, sizes).backward_pass  # noqa: B018
 
     def row_losses(self, ids: NDArray[np.int32]) -> Array:
         """Losses in nats, (rows, steps), of each id but the first of rows, (rows, steps + 1)."""
@@ -189,7 +195,8 @@ class Engine:
         num_targets = ids.size if mask is None else np.count_nonzero(mask)
         batch.header[:] = 0
         packing = not self.is_packed
-        batch.header[:IDS] = room, number, num_targets, training, packing, self.arch.vocab
+        backward = used.backward_pass if training else 0
+        batch.header[:IDS] = room, number, num_targets, backward, packing, self.arch.vocab
         for n, array in enumerate(self.borrowed, IDS):
             batch.header[n] = array.ctypes.data
         for to, part in zip((batch.h, batch.c), state, strict=False):

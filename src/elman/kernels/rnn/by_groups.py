@@ -10,6 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from elman.kernels.codegen.cache import kernel
+from elman.kernels.codegen.calls import call_part
 from elman.kernels.codegen.linking import INLINED, inner
 from elman.kernels.rnn import head
 from elman.kernels.rnn.group import ZERO_DEPTH, add_losses, backward_group, forward_group
@@ -26,10 +28,10 @@ from elman.kernels.rnn.packing import (
 )
 from elman.kernels.rnn.program import OPERATION, program_kernel
 from elman.kernels.rnn.work import (
+    BACKWARD_PASS,
     LANES,
     PACKING,
     SEQUENCES,
-    TRAINING,
     Batch,
     Work,
     copy_states,
@@ -56,10 +58,13 @@ class Groups(NamedTuple):
 
 
 @inner(**INLINED)
-def process_group(S, T, cell, start, arrays, work, accumulators):
-    """Run the group that starts at sequence `start`: losses, states and, in training, gradients."""
+def forward(S, T, cell, start, arrays, work):
+    """Run the group that starts at sequence `start` forward.
+
+    Losses are computed if there is no backward pass, which computes them again for its gradients.
+    """
     batch, packed, activations = arrays.batch, arrays.packed, work.activations
-    (rows, hidden), steps, training = work.d_h.shape, len(batch.losses), batch.header[TRAINING]
+    (rows, hidden), steps = work.d_h.shape, len(batch.losses)
     stop, last, carried = start + rows, steps * rows, len(batch.h) > 0
     masks, input_mask = batch.masks[:, :, start:stop], batch.input_mask[start:stop]
     output_mask = batch.output_mask[start:stop]
@@ -77,25 +82,36 @@ def process_group(S, T, cell, start, arrays, work, accumulators):
         for first in range(rows, last + rows, rows):
             out = work.outputs[first - rows : first]
             multiply(activations.h[-1, first : first + rows], output_mask, out)
-    if training:
-        given = masks, input_mask, output_mask
-        backward_group(S, T, cell, steps, packed, work, accumulators, given, carried)
-    else:
+    if not batch.header[BACKWARD_PASS]:
         for t in range(0, steps, LANES // rows):
             add_losses(T, t, packed, work)
 
 
 @inner(**INLINED)
-def process_slot(S, T, cell, slot, arrays, work):
+def backward(S, T, cell, start, arrays, work):
+    """Run the group that starts at sequence `start` backward: its losses and gradients."""
+    batch, rows = arrays.batch, len(work.row_ids)
+    steps, stop, slots = len(batch.losses), start + rows, len(arrays.totals)
+    masks, input_mask = batch.masks[:, :, start:stop], batch.input_mask[start:stop]
+    given = masks, input_mask, batch.output_mask[start:stop]
+    sums, carried = arrays.accumulators[start // rows % slots], len(batch.h) > 0
+    backward_group(S, T, cell, steps, arrays.packed, work, sums, given, carried)
+
+
+@inner(**INLINED)
+def process_slot(phase, slot, thread, shapes, cell, arrays):
     """Run the groups of a slot and sum their losses."""
-    header, totals, rows = arrays.batch.header, arrays.totals, len(work.row_ids)
-    sums, steps, slots = arrays.accumulators[slot], len(arrays.batch.losses), len(totals)
+    S, T = shapes
+    header, totals, work = arrays.batch.header, arrays.totals, arrays.works[thread]
+    rows, steps, slots = len(work.row_ids), len(arrays.batch.losses), len(totals)
     totals[slot] = 0
-    if header[TRAINING]:
+    if header[BACKWARD_PASS]:
         arrays.sums[slot] = 0
     for start in range(slot * rows, header[SEQUENCES], slots * rows):
         if take_ids(arrays.batch, start, rows, steps, work):
-            process_group(S, T, cell, start, arrays, work, sums)
+            forward(S, T, cell, start, arrays, work)
+            if header[BACKWARD_PASS]:
+                call_part(header[BACKWARD_PASS], phase, start, thread, shapes, cell, arrays)
             totals[slot] += take_losses(arrays.batch, start, rows, work)
         else:
             totals[slot] = np.nan
@@ -116,19 +132,28 @@ def sum_biases(T, slots, accumulators):
 @inner
 def run_groups(phase, part, thread, shapes, cell, arrays):
     """Run a part of a phase. `shapes` are the tile shapes of the layers and the output layer."""
-    S, T = shapes
-    operation, parameters = phase[OPERATION], arrays.parameters
-    slots, training = len(arrays.totals), arrays.batch.header[TRAINING]
+    operation, header = phase[OPERATION], arrays.batch.header
     if operation <= PACK_TABLE:
-        if arrays.batch.header[PACKING]:
-            run_packing(operation, part, parameters, arrays.packed)
+        if header[PACKING]:
+            run_packing(operation, part, arrays.parameters, arrays.packed)
     elif operation == PROCESS:
-        process_slot(S, T, cell, part, arrays, arrays.works[thread])
-    elif operation == SUM_TABLE and training:
+        process_slot(phase, part, thread, shapes, cell, arrays)
+    elif header[BACKWARD_PASS]:
+        call_part(header[BACKWARD_PASS], phase, part, thread, shapes, cell, arrays)
+
+
+@kernel
+def run_groups_backward(phase, part, thread, shapes, cell, arrays):
+    """Run the backward part of a phase; while groups are processed, `part` is a group's start."""
+    S, T = shapes
+    operation, parameters, slots = phase[OPERATION], arrays.parameters, len(arrays.totals)
+    if operation == PROCESS:
+        backward(S, T, cell, part, arrays, arrays.works[thread])
+    elif operation == SUM_TABLE:
         sum_table_part(part, parameters, slots, arrays.packed.table.shape[1], arrays.sums)
-    elif operation == SUM_BIASES and training:
+    elif operation == SUM_BIASES:
         sum_biases(T, slots, arrays.accumulators)
-    elif operation == SUM and training:
+    elif operation == SUM:
         sum_part(part, parameters, slots, arrays.sums)
 
 

@@ -9,6 +9,8 @@ together as the threads need.
 
 import numpy as np
 
+from elman.kernels.codegen.cache import kernel
+from elman.kernels.codegen.calls import call_part
 from elman.kernels.codegen.linking import INLINED, inner
 from elman.kernels.codegen.tile_builder import align_stack
 from elman.kernels.codegen.tile_memory import prefetch
@@ -74,10 +76,10 @@ from elman.kernels.rnn.steps import (
     bounds,
 )
 from elman.kernels.rnn.work import (
+    BACKWARD_PASS,
     BLOCK,
     LANES,
     PACKING,
-    TRAINING,
     copy_states,
     fill_scales,
     input_rows_of,
@@ -251,7 +253,7 @@ def run_head(part, operation, S, T, first, arrays, work):
     elif operation == HEAD:
         for lanes in range(0, stop - start, LANES):
             compute_loss(S, T, block, lanes, start, stop, arrays, work)
-    if operation in (HEAD_BACK, HEAD) and arrays.batch.header[TRAINING]:
+    if operation in (HEAD_BACK, HEAD) and arrays.batch.header[BACKWARD_PASS]:
         units = bounds(share, number, work.d_h.shape[1], S.width)
         d_logits = work.operands.d_logits_rows[block, :, : stop - start]
         d_out, W = work.d_out[start:stop], arrays.packed.W_out_back
@@ -279,7 +281,7 @@ def compute_loss(S, T, block, lanes, start, stop, arrays, work):
     head.softmax(T, logits, targets, 0, LANES)
     row = logits[len(logits) - head.EXTRA_ROWS + head.LOSS]
     store_losses(row, start + lanes, LANES, work.losses)
-    if arrays.batch.header[TRAINING]:
+    if arrays.batch.header[BACKWARD_PASS]:
         head.softmax_back(T, targets, work.scales[:, start + lanes :], logits, 0, LANES)
         d_logits = logits[: len(logits) - head.EXTRA_ROWS]
         by_columns = operands.d_logits[block, :, lanes // pair :]
@@ -420,14 +422,10 @@ def add_rows(part, S, phase, fresh, arrays, work):
 
 @inner
 def run_block(part, parts, number, shapes, cell, phase, arrays, work):
-    """Run a part of the work on a single block of sequences: block `number`."""
+    """Run a part of the forward pass of a single block of sequences: block `number`."""
     S, T, U = shapes
     operation, n, t = phase[OPERATION], phase[LAYER], phase[STEP]
-    rows, steps, training = (
-        len(work.row_ids),
-        len(arrays.batch.losses),
-        arrays.batch.header[TRAINING],
-    )
+    rows, steps = len(work.row_ids), len(arrays.batch.losses)
     row = number * rows
     if operation == BEGIN:
         begin(row, U, arrays, work)
@@ -436,13 +434,8 @@ def run_block(part, parts, number, shapes, cell, phase, arrays, work):
         look_up(arrays.parameters, work.ids, first, stop, work.embedded)
     elif operation == ROUND:
         round_inputs(part, S, n, arrays, work)
-    elif operation == ROUND_GRADIENTS and training:
-        first, stop = part * BLOCK, min(steps * rows, (part + 1) * BLOCK)
-        round_rows(S, work.d_gates[first:stop], work.operands.d_gates_rows[first // work.pair :])
     elif operation == DROP:
         drop(part, n, row, arrays, work)
-    elif operation == DROP_BACK and training:
-        drop_back(part, n, row, arrays, work)
     elif operation == PROJECT:
         project(part, S, n, arrays, work)
     elif operation == FORWARD:
@@ -452,11 +445,24 @@ def run_block(part, parts, number, shapes, cell, phase, arrays, work):
         run_head(part, operation, S, T, n, arrays, work)
     elif operation == END:
         end(row, arrays, work)
-    elif operation == BACKWARD and training:
+
+
+@inner
+def run_block_backward(part, parts, number, shapes, cell, phase, arrays, work):
+    """Run a part of the backward pass of a single block of sequences: block `number`."""
+    S, _, U = shapes
+    operation, n, t = phase[OPERATION], phase[LAYER], phase[STEP]
+    rows, steps = len(work.row_ids), len(arrays.batch.losses)
+    if operation == ROUND_GRADIENTS:
+        first, stop = part * BLOCK, min(steps * rows, (part + 1) * BLOCK)
+        round_rows(S, work.d_gates[first:stop], work.operands.d_gates_rows[first // work.pair :])
+    elif operation == DROP_BACK:
+        drop_back(part, n, number * rows, arrays, work)
+    elif operation == BACKWARD:
         last, first = (steps - 1, 0) if t == ALL_STEPS else (t, t)
         for step in range(last, first - 1, -1):
             backward(part, U, cell, n, step, parts, arrays, work)
-    elif operation == BELOW and training:
+    elif operation == BELOW:
         below(part, S, n, arrays, work)
 
 
@@ -466,18 +472,30 @@ def run_steps(phase, part, thread, shapes, cell, arrays):
 
     `shapes` are the tile shapes for products of all positions, the output layer, and the steps.
     """
-    S, T, _ = shapes
-    operation, parameters, packed = phase[OPERATION], arrays.parameters, arrays.packed
-    blocks, training = phase[BLOCKS], arrays.batch.header[TRAINING]
+    operation, header = phase[OPERATION], arrays.batch.header
     if operation <= PACK_TABLE:
-        if arrays.batch.header[PACKING]:
-            run_packing(operation, part, parameters, packed)
-    elif operation < HEAD_WEIGHTS:
-        parts = phase[PARTS] // blocks
+        if header[PACKING]:
+            run_packing(operation, part, arrays.parameters, arrays.packed)
+    elif operation <= END:
+        parts = phase[PARTS] // phase[BLOCKS]
         n = part // parts
         number, work = phase[FIRST_BLOCK] + n, arrays.works[n]
         run_block(part % parts, parts, number, shapes, cell, phase, arrays, work)
-    elif operation <= EMBEDDING and training:
+    elif header[BACKWARD_PASS]:
+        call_part(header[BACKWARD_PASS], phase, part, thread, shapes, cell, arrays)
+
+
+@kernel
+def run_steps_backward(phase, part, thread, shapes, cell, arrays):
+    """Run a part of a phase of the backward pass; the arguments are those of `run_steps`."""
+    S, T, _ = shapes
+    operation, parameters, blocks = phase[OPERATION], arrays.parameters, phase[BLOCKS]
+    if operation < HEAD_WEIGHTS:
+        parts = phase[PARTS] // blocks
+        n = part // parts
+        number, work = phase[FIRST_BLOCK] + n, arrays.works[n]
+        run_block_backward(part % parts, parts, number, shapes, cell, phase, arrays, work)
+    elif operation <= EMBEDDING:
         for n in range(blocks):
             fresh, work = phase[FIRST_BLOCK] + n == 0, arrays.works[n]
             if operation == HEAD_WEIGHTS:
@@ -486,10 +504,10 @@ def run_steps(phase, part, thread, shapes, cell, arrays):
                 add_layer_weights(part, S, phase, fresh, arrays, work)
             else:
                 add_rows(part, S, phase, fresh, arrays, work)
-    elif operation == SUM and training:
+    elif operation == SUM:
         sum_part(part, parameters, 1, arrays.sums)
-    elif operation == SUM_TABLE and training:
-        sum_table_part(part, parameters, 1, packed.table.shape[1], arrays.sums)
+    elif operation == SUM_TABLE:
+        sum_table_part(part, parameters, 1, arrays.packed.table.shape[1], arrays.sums)
 
 
 run = program_kernel(run_steps)

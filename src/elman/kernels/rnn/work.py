@@ -21,11 +21,14 @@ LANES = 32  # positions that softmax processes together
 SCALE_ROWS = 1  # numbers for each position that scale the gradient of its loss
 
 # Elements of a batch's header: number of sequences in whole tiles; number of sequences given;
-# number of targets that count; 1 to compute gradients; 1 to pack the weights; vocabulary size;
-# addresses of ids, targets and mask (32-bit integers, (given, steps)). The mask is 0 for targets
-# that do not count; its address is 0 if all of them count.
+# number of targets that count; address of the compiled backward pass, 0 to compute no gradients;
+# 1 to pack the weights; vocabulary size; addresses of ids, targets and mask (32-bit integers,
+# (given, steps)). The mask is 0 for targets that do not count; its address is 0 if all of them
+# count.
 HEADER_LENGTH = 9
-SEQUENCES, GIVEN, NUM_TARGETS, TRAINING, PACKING, VOCAB, IDS, TARGETS, MASK = range(HEADER_LENGTH)
+SEQUENCES, GIVEN, NUM_TARGETS, BACKWARD_PASS, PACKING, VOCAB, IDS, TARGETS, MASK = range(
+    HEADER_LENGTH
+)
 
 
 class Batch(NamedTuple):
