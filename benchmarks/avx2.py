@@ -7,8 +7,9 @@ nothing is limited, and AVX-512 has no columns. The table of updates has the mod
 table of texts has 1,000 characters, written one after the other, 32 texts of 100 characters written
 together, and a million characters scored. The contenders take turns, each in a process of its own
 that is stopped while another works. The peak is the rate of multiply-adds in a loop without loads;
-it takes turns, too, since a processor's clock varies. Prints medians of seconds and of a round's
-ratios. The fastest rounds are shown too, because other programs slow most rounds.
+it takes turns, too, since a processor's clock varies, and so does NumPy's product of two matrices,
+which no program for matrices exceeds by much. Prints medians of seconds and of a round's ratios.
+The fastest rounds are shown too, because other programs slow most rounds.
 """
 
 import argparse
@@ -45,6 +46,7 @@ TEXTS = [  # title, work, hidden units
 ROUNDS_OF_TEXTS = 3
 UPDATES = Path(__file__).with_name("updates.py")
 OPERATIONS = 1e9  # of each thread's multiply-adds in registers, which take about 10 ms
+SIZE = 1024  # rows and columns of NumPy's matrices
 ABSENT = np.array([math.nan])
 
 
@@ -56,7 +58,7 @@ def environments() -> dict[str, dict[str, str]]:
         raise SystemExit("this program requires a processor with AVX2")
     if without == names:
         return {"AVX2": {}}
-    return {"AVX2": avx2(without), "AVX-512": {}}
+    return {"AVX2": avx2(without), "AVX-512": {"OPENBLAS_CORETYPE": "SkylakeX"}}
 
 
 def avx2(features: list[str]) -> dict[str, str]:
@@ -67,6 +69,7 @@ def avx2(features: list[str]) -> dict[str, str]:
         "ONEDNN_MAX_CPU_ISA": "AVX2",
         "ATEN_CPU_CAPABILITY": "avx2",
         "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+        "OPENBLAS_CORETYPE": "Haswell",
     }
 
 
@@ -85,7 +88,7 @@ def compare(commands: dict[str, list[str]], rounds: int) -> dict[str, dict[str, 
 def updates(rounds: int, python: str) -> None:
     """Print the table of updates."""
     sizes = ("cell", "hidden", "batch", "steps")
-    columns = ("engine", "PyTorch", "times", "share of the peak", "fastest")
+    columns = ("engine", "PyTorch", "times", "of the peak", "fastest", "of NumPy's product")
     print_header(
         [*sizes, *(f"{vectors}: {name}" for vectors in environments() for name in columns)]
     )
@@ -95,6 +98,7 @@ def updates(rounds: int, python: str) -> None:
             "engine": [sys.executable, str(UPDATES), "engine", *job.words],
             "torch": [python, str(UPDATES), "torch", *job.words],
             "peak": [sys.executable, __file__, "--peak"],
+            "product": [sys.executable, __file__, "--product"],
         }
         cells: list[str] = []
         for vectors, found in compare(commands, rounds).items():
@@ -104,6 +108,8 @@ def updates(rounds: int, python: str) -> None:
             peak = OPERATIONS * (os.cpu_count() or 1) / found["peak"]
             cells.append(shown(float(np.median(job.operations / mine / peak)), "{:.2f}"))
             cells.append(shown(job.operations / mine.min() / peak.max(), "{:.2f}"))
+            product = 2 * SIZE**3 / found["product"]
+            cells.append(shown(float(np.median(job.operations / mine / product)), "{:.2f}"))
             peaks[vectors].append(float(np.median(peak)))
         print_row([*sizes_of(job), *cells])
     for vectors, rates in peaks.items():
@@ -161,16 +167,26 @@ def multiply_adds() -> Work:
     return lambda: parallel_for(lambda n: repeat(shape, times, half, outs[n]), threads)
 
 
+def product() -> Work:
+    """NumPy's product of two matrices, on all cores."""
+    matrix = np.ones((SIZE, SIZE), np.float32)
+    out = np.empty_like(matrix)
+    return lambda: np.matmul(matrix, matrix, out=out)
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--torch", default=sys.executable)
     parser.add_argument("--peak", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--product", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--contender", nargs=2, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.peak:
         answer(multiply_adds, 1)
+    elif asked.product:
+        answer(product, 1)
     elif asked.contender:
         work, hidden = asked.contender
         answer(lambda: text_work(work, int(hidden)), 1)
