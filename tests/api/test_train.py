@@ -99,6 +99,19 @@ def test_a_run_shows_what_it_was_trained_with(story: Path) -> None:
     assert run.sample(20, seed=1) != run.sample(20, seed=2)
 
 
+@pytest.mark.parametrize("tokenizer", ["char", "byte", "bpe"])
+def test_a_sample_begins_a_line(
+    tokenizer: str, story: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = elman.train(story, tokenizer=tokenizer, quiet=True, **OPTIONS)
+    prefixes: list[str] = []
+    monkeypatch.setattr(
+        run.model, "generate", lambda prefix, **options: [prefixes.append(prefix) or "He said"]
+    )
+    assert run.sample() == "He said"
+    assert prefixes == ["\n"]
+
+
 def test_a_sample_is_not_blank(story: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = elman.train(story, quiet=True, **OPTIONS)
     texts = iter(["\n   ", "\n", "\n  He said so"])

@@ -175,8 +175,8 @@ class Run:
         if codec.lines:
             prefix = ""
         else:
-            known = [token for token in ("\n", " ") if token in codec.vocab.idx_to_token]
-            prefix = known[0] if known else codec.text([int(codec.vocab.unk == 0)])
+            known = filter(codec.knows, ("\n", " "))
+            prefix = next(known, codec.text([int(codec.vocab.unk == 0)]))
         options = {"tokens": tokens, "temperature": temperature}
         written = (
             str(self._language_model.generate(prefix, **options, seed=seed + n)[0]).lstrip()

@@ -126,6 +126,11 @@ class Codec:
             raise ElmanError(f"a line must not contain a line end, got {prefix!r}: leave it out")
         return [self.line_end, *ids]
 
+    def knows(self, text: str) -> bool:
+        """True if a text, which is not cleaned, has tokens, and all are in the vocabulary."""
+        tokens = self.tokenizer.split(text)
+        return bool(tokens) and all(token in self.vocab for token in tokens)
+
     def _known(self) -> str:
         """The first tokens of the vocabulary, quoted, and the number of the others."""
         tokens = [token for token in self.vocab.idx_to_token if token != UNKNOWN]
