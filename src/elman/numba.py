@@ -377,7 +377,8 @@ class Trainer(specification.Trainer):
     def compile_ahead(self, model: Any, data: Any) -> None:
         """Compile the kernels: the forward pass here, and others in a second process."""
         if isinstance(model, RNNLM) and type(model).training_step is RNNLM.training_step:
-            batch = DataAttributes.of(data).batch_size
+            shards = 1 if self.shards is None else self.shards.number
+            batch = -(-DataAttributes.of(data).batch_size // shards)
             arch = Architecture(*model.architecture_fields())
             other = compiling.SecondProcess(arch, model.options.precision, batch)
             with when_missing(other.start):

@@ -267,3 +267,7 @@ def test_a_training_compiles_the_kernels_of_its_batches_before_it_starts(
     with pytest.raises(KeyboardInterrupt):
         engine.Trainer(1).fit(model, data)
     assert asked == [20, 20, "start"]
+    trainer = engine.Trainer(1)
+    trainer.shards = SimpleNamespace(number=8)
+    trainer.compile_ahead(model, data)
+    assert asked[3:] == [3, 3]  # sequences of a shard
