@@ -13,6 +13,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from threading import Event, Thread
+from typing import Any
 
 import numpy as np
 
@@ -60,18 +61,12 @@ class SecondProcess:
 
     def _run(self, command: list[str]) -> None:
         """Run a command without input and messages, if it can be started."""
-        with suppress(OSError):
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,
-            )
+        pipes = {"stdin": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        options: Any = {**pipes, "stdout": subprocess.PIPE, "start_new_session": True}
+        with suppress(OSError), subprocess.Popen(command, **options) as process:
             assert process.stdout is not None
             process.stdout.readline()
             self.has_compiled.set()
-            process.wait()
         self.has_compiled.set()
 
 
