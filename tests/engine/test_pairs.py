@@ -7,11 +7,15 @@ import pytest
 from numba import njit
 from numba.core.errors import TypingError
 
+from elman.core.model.options import ModelOptions
+from elman.core.model.weights import Architecture, initial
 from elman.kernels.codegen import pairs, processor
 from elman.kernels.codegen.pairs import store_pairs, store_row_pairs
 from elman.kernels.codegen.tile_math import SINGLE_ROW_SUMS, mm
 from elman.kernels.codegen.tile_memory import load, store
 from elman.kernels.codegen.tile_types import TileShape, at, transposed_at
+from elman.kernels.host.arrays import DropoutMasks
+from elman.kernels.host.engine import Engine
 from tests import bfloat16
 from tests.bfloat16 import nearest
 from tests.engine.tiles import SHAPES, normal
@@ -110,14 +114,45 @@ def stored(S: TileShape, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return along, down
 
 
+def rounded(x: np.ndarray) -> np.ndarray:
+    """Bits of the nearest bfloat16s, in the upper halves of 32-bit integers."""
+    wanted = nearest(np.where(np.abs(x) < bfloat16.SMALLEST_NORMAL, np.copysign(0, x), x))
+    return wanted.view(np.uint32) | np.where(np.isnan(x), np.uint32(0x00400000), np.uint32(0))
+
+
+def of_two_rows(bits: np.ndarray) -> np.ndarray:
+    """Pairs of the rows 2q and 2q + 1, (rows / 2, columns)."""
+    return (bits[1::2] & 0xFFFF0000) | (bits[::2] >> 16)
+
+
 def test_numbers_are_rounded_to_the_nearest_when_they_are_stored(S: TileShape) -> None:
     x = bfloat16.numbers(S.rows * 2048 * S.width).reshape(-1, S.width)
-    wanted = nearest(np.where(np.abs(x) < bfloat16.SMALLEST_NORMAL, np.copysign(0, x), x))
-    bits = wanted.view(np.uint32) | np.where(np.isnan(x), np.uint32(0x00400000), np.uint32(0))
     along, down = stored(S, x)
-    np.testing.assert_array_equal(along, joined(bits))
+    np.testing.assert_array_equal(along, joined(rounded(x)))
     if S.rows % 2 == 0:
-        np.testing.assert_array_equal(down, (bits[1::2] & 0xFFFF0000) | (bits[::2] >> 16))
+        np.testing.assert_array_equal(down, of_two_rows(rounded(x)))
+
+
+def test_weights_are_rounded_in_the_same_way() -> None:
+    arch = Architecture("gru", 333, 137, 1, 35)
+    values = {
+        name: bfloat16.numbers(value.size).reshape(value.shape)
+        for name, value in initial(arch).items()
+    }
+    made = Engine(arch, options=ModelOptions(precision="bf16"))
+    made.load(values)
+    ids = np.zeros((1, 2), np.int32)
+    made.loss(ids, ids, (), DropoutMasks(), training=True)
+    packed, W = made.layout.packed, np.zeros((334, 138), np.float32)  # whole pairs
+    W[:333, :137] = values["linear.weight"]
+    np.testing.assert_array_equal(packed.W_out[:333, :69], joined(rounded(W))[:333])
+    np.testing.assert_array_equal(packed.W_out_back[:167, :138], of_two_rows(rounded(W)))
+    width = made.layout.width
+    W[:137, :137] = values["rnn.weight_hh_l0"][:137]
+    np.testing.assert_array_equal(packed.W_hh[0, 0, :69], joined(rounded(W[:width])).T)
+    np.testing.assert_array_equal(
+        packed.W_hh_back[0, 0, :68], of_two_rows(rounded(W[:136]))[:, :width]
+    )
 
 
 def test_pairs_are_multiplied_with_pairs_and_kept_as_32_bit_integers(S: TileShape) -> None:

@@ -3,7 +3,6 @@
 Both are divided into pieces: blocks of a matrix. Threads process parts of about equal size.
 """
 
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -153,53 +152,94 @@ def _pack_part(part, pieces, parameters, operands):
     def pack(part, pieces, parameters, operands):
         for n in range(pieces.starts[part], pieces.starts[part + 1]):
             piece = pieces.fields[n]
-            copy(piece, floats_at(parameters.addresses[piece[ARRAY]], 0, 1), operands)
+            copy(piece, parameters.addresses[piece[ARRAY]], operands)
 
     return pack
 
 
 @inner
-def copy_piece(piece, weights, out):
+def copy_piece(piece, address, out):
     """Copy a piece."""
+    rows, columns, width, panel = piece[ROWS], piece[COLUMNS], piece[WIDTH], piece[TO_PANEL]
     source_row, source_column = piece[SOURCE_ROW], piece[SOURCE_COLUMN]
-    width, columns = piece[WIDTH], piece[COLUMNS]
-    if source_column == 1 and piece[TO_PANEL] == width:
-        for i in range(piece[ROWS]):
+    if source_column == 1:
+        length = columns if panel == width else width  # that stay together
+        for i in range(rows):
             source, to = piece[SOURCE] + i * source_row, piece[TO] + i * piece[TO_ROW]
-            row = out[to : to + columns]
-            for j in range(columns):
-                row[j] = weights[source + j]
+            for j in range(0, columns, length):
+                number, start = min(length, columns - j), to + j // width * panel
+                values = floats_at(address, source + j, source + j + number)
+                copy_row(values, out[start : start + number])
         return
     # Panels in the outer loop: a transposed source is then read along cache lines, `width` at once.
+    weights = floats_at(address, 0, 1)
     for j in range(0, columns, width):
-        for i in range(piece[ROWS]):
+        for i in range(rows):
             source = piece[SOURCE] + i * source_row + j * source_column
-            to = piece[TO] + i * piece[TO_ROW] + j // width * piece[TO_PANEL]
+            to = piece[TO] + i * piece[TO_ROW] + j // width * panel
             for c in range(min(width, columns - j)):
                 out[to + c] = weights[source + c * source_column]
 
 
 @inner
-def round_piece(piece, weights, out):
+def copy_row(values, out):
+    """Copy consecutive values."""
+    for j in range(len(values)):
+        out[j] = values[j]
+
+
+@inner
+def round_piece(piece, address, out):
     """Copy a piece as pairs."""
+    rows, columns, width, panel = piece[ROWS], piece[COLUMNS], piece[WIDTH], piece[TO_PANEL]
     source_row, source_column = piece[SOURCE_ROW], piece[SOURCE_COLUMN]
-    width, rows, columns = piece[WIDTH], piece[ROWS], piece[COLUMNS]
-    if piece[ALONG_ROWS]:
-        for i in range(rows):
-            source, to = piece[SOURCE] + i * source_row, piece[TO] + i * piece[TO_ROW]
-            for j in range(0, columns, 2):
-                at = source + j * source_column
-                upper = weights[at + source_column] if j + 1 < columns else ZERO
-                out[to + j // 2] = pair_of(weights[at], upper)
+    if source_row == 1 and not piece[ALONG_ROWS]:  # a transpose
+        for j in range(columns):
+            source, to = piece[SOURCE] + j * source_column, piece[TO] + j // width * panel
+            values = floats_at(address, source, source + rows)
+            round_column(values, out, to + j % width, piece[TO_ROW])
         return
-    for j in range(0, columns, width):
-        for i in range(0, rows, 2):
-            source = piece[SOURCE] + i * source_row + j * source_column
-            to = piece[TO] + i // 2 * piece[TO_ROW] + j // width * piece[TO_PANEL]
-            for c in range(min(width, columns - j)):
-                at = source + c * source_column
-                upper = weights[at + source_row] if i + 1 < rows else ZERO
-                out[to + c] = pair_of(weights[at], upper)
+    pair = 1 if piece[ALONG_ROWS] else 2
+    for i in range(0, rows, pair):
+        source, to = piece[SOURCE] + i * source_row, piece[TO] + i // pair * piece[TO_ROW]
+        if pair == 1:
+            round_row(floats_at(address, source, source + columns), out[to : to + columns])
+            continue
+        for j in range(0, columns, width):
+            first, start = source + j, to + j // width * panel
+            number = min(width, columns - j)
+            lower = floats_at(address, first, first + number)
+            upper = floats_at(address, first + source_row, first + source_row + number)
+            if i + 1 == rows:
+                upper = lower[:0]
+            round_rows(lower, upper, out[start : start + number])
+
+
+@inner
+def round_row(values, out):
+    """Copy consecutive values as pairs."""
+    for q in range(len(values) // 2):
+        out[q] = pair_of(values[2 * q], values[2 * q + 1])
+    if len(values) % 2:
+        out[len(values) // 2] = pair_of(values[len(values) - 1], ZERO)
+
+
+@inner
+def round_column(values, out, to, step):
+    """Copy consecutive values as pairs to every `step`th element from `to` on."""
+    for q in range(len(values) // 2):
+        out[to + q * step] = pair_of(values[2 * q], values[2 * q + 1])
+    if len(values) % 2:
+        out[to + len(values) // 2 * step] = pair_of(values[len(values) - 1], ZERO)
+
+
+@inner
+def round_rows(lower, upper, out):
+    """Copy two rows as pairs. The second may have no elements: zeros."""
+    for c in range(len(upper)):
+        out[c] = pair_of(lower[c], upper[c])
+    for c in range(len(upper), len(lower)):
+        out[c] = pair_of(lower[c], ZERO)
 
 
 @inner(**INLINED)
@@ -210,14 +250,15 @@ def pair_of(lower, upper):
 
 @inner(**INLINED)
 def bfloat16_bits(x):
-    """Bits of a float rounded to bfloat16, as `codegen/pairs.py` rounds."""
+    """Bits of a float rounded to bfloat16, as `codegen/pairs.py` rounds.
+
+    Without branches, so that LLVM computes whole vectors.
+    """
     bits = np.float32(x).view(np.uint32)
-    upper = bits >> np.uint32(16)
-    if math.isnan(x):
-        return upper | np.uint32(0x40)
-    if bits & np.uint32(0x7FFFFFFF) < np.uint32(0x00800000):
-        return upper & np.uint32(0x8000)
-    return (bits + np.uint32(0x7FFF) + (upper & np.uint32(1))) >> np.uint32(16)
+    upper, magnitude = bits >> np.uint32(16), bits & np.uint32(0x7FFFFFFF)
+    nearest = (bits + np.uint32(0x7FFF) + (upper & np.uint32(1))) >> np.uint32(16)
+    nearest = upper & np.uint32(0x8000) if magnitude < np.uint32(0x00800000) else nearest
+    return upper | np.uint32(0x40) if magnitude > np.uint32(0x7F800000) else nearest
 
 
 @inner
