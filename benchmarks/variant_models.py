@@ -27,12 +27,19 @@ class Sizes(NamedTuple):
 
 
 class NormalizedGRU(nn.Module):
-    """A GRU layer whose gates get normalized parts of the input and of the state."""
+    """A GRU layer whose gates get normalized parts of the input and of the state.
 
-    def __init__(self, features: int, hidden: int, norm: type[nn.Module]) -> None:
+    - `of_states`: normalize the part of the state, too.
+    """
+
+    def __init__(
+        self, features: int, hidden: int, norm: type[nn.Module], of_states: bool = True
+    ) -> None:
         super().__init__()
         self.x, self.h = nn.Linear(features, 3 * hidden), nn.Linear(hidden, 3 * hidden)
-        self.norm_x, self.norm_h = norm(3 * hidden), norm(3 * hidden)
+        self.norm_x, self.norm_h = norm(3 * hidden), nn.Identity()
+        if of_states:
+            self.norm_h = norm(3 * hidden)
 
     def forward(self, inputs: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
         """Outputs of all steps, (steps, batch, hidden), and the last."""
@@ -95,7 +102,8 @@ class Model(nn.Module):
         head = [nn.Linear(*both) for both in pairwise((*widths, vocab))]
         if variant == "tied":
             self.table.weight = head[-1].weight
-        self.head = nn.Sequential(*head)
+        norms = [nn.RMSNorm(hidden)] if variant == "output-norm" else []
+        self.head = nn.Sequential(*norms, *head)
 
     def products(self) -> int:
         """Multiplications of a token in the forward pass."""
@@ -128,6 +136,8 @@ def layers_of(variant: str, features: int, hidden: int) -> list[nn.Module]:
         return [NormalizedGRU(features, hidden, nn.LayerNorm)]
     if variant == "rms-norm":
         return [NormalizedGRU(features, hidden, nn.RMSNorm)]
+    if variant == "input-norm":
+        return [NormalizedGRU(features, hidden, nn.RMSNorm, of_states=False)]
     if variant == "residual":
         return [Residual(hidden), Residual(hidden)]
     if variant == "mingru":

@@ -9,6 +9,7 @@ A VARIANT of the model is one of
 - skip: the output layer also reads the embedding;
 - layer-norm: layer normalization of both parts of the gates (Ba et al. 2016);
 - rms-norm: the same without means (Zhang and Sennrich 2019);
+- input-norm, output-norm: only of the input's part, or of the outputs, without means;
 - residual: two narrower layers, each added to its input;
 - bottleneck: more units, and an output layer of two factors, half as many features between them;
 - tied: an output layer that shares the embedding, through a matrix;
@@ -46,7 +47,18 @@ SIZES = {  # as chosen for half a minute at 100 GFLOP/s
     "short": Sizes(0, 4, 256, 64, 0.0113, 0.02, 0.32),
     "lines": Sizes(0, 4, 256, 64, 0.0113, 0.0, 0.0),
 }
-MODELS = ["gru", "skip", "layer-norm", "rms-norm", "residual", "bottleneck", "tied", "mingru"]
+MODELS = [
+    "gru",
+    "skip",
+    "layer-norm",
+    "rms-norm",
+    "input-norm",
+    "output-norm",
+    "residual",
+    "bottleneck",
+    "tied",
+    "mingru",
+]
 STEPS = 64
 STAGES = {  # sequences and steps of each stage of a training
     "growing-batch": [(4, STEPS), (8, STEPS), (16, STEPS)],
