@@ -193,18 +193,19 @@ def round_piece(piece, address, out):
     """Copy a piece as pairs."""
     rows, columns, width, panel = piece[ROWS], piece[COLUMNS], piece[WIDTH], piece[TO_PANEL]
     source_row, source_column = piece[SOURCE_ROW], piece[SOURCE_COLUMN]
-    if source_row == 1 and not piece[ALONG_ROWS]:  # a transpose
+    if piece[ALONG_ROWS]:
+        for i in range(rows):
+            source, to = piece[SOURCE] + i * source_row, piece[TO] + i * piece[TO_ROW]
+            round_row(floats_at(address, source, source + columns), out[to : to + columns])
+        return
+    if source_row == 1:  # a transpose
         for j in range(columns):
             source, to = piece[SOURCE] + j * source_column, piece[TO] + j // width * panel
             values = floats_at(address, source, source + rows)
             round_column(values, out, to + j % width, piece[TO_ROW])
         return
-    pair = 1 if piece[ALONG_ROWS] else 2
-    for i in range(0, rows, pair):
-        source, to = piece[SOURCE] + i * source_row, piece[TO] + i // pair * piece[TO_ROW]
-        if pair == 1:
-            round_row(floats_at(address, source, source + columns), out[to : to + columns])
-            continue
+    for i in range(0, rows, 2):
+        source, to = piece[SOURCE] + i * source_row, piece[TO] + i // 2 * piece[TO_ROW]
         for j in range(0, columns, width):
             first, start = source + j, to + j // width * panel
             number = min(width, columns - j)
@@ -217,7 +218,7 @@ def round_piece(piece, address, out):
 
 @inner
 def round_row(values, out):
-    """Copy consecutive values as pairs."""
+    """Copy consecutive values as pairs. Without a step, LLVM computes whole vectors."""
     for q in range(len(values) // 2):
         out[q] = pair_of(values[2 * q], values[2 * q + 1])
     if len(values) % 2:
