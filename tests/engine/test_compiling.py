@@ -56,17 +56,18 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Commands that the engine starts instead of running them."""
     commands: list[Any] = []
     monkeypatch.setattr(compiling, "thread_count", lambda parts: parts)
-    monkeypatch.setattr(
-        compiling,
-        "Thread",
-        lambda target, args, **_: SimpleNamespace(start=lambda: end(target, commands.append(args))),
-    )
+
+    def thread(target: Any, args: Any, **_: Any) -> Any:
+        """A thread that ends at once."""
+
+        def start() -> None:
+            commands.append(args)
+            target.__self__.has_compiled.set()
+
+        return SimpleNamespace(start=start)
+
+    monkeypatch.setattr(compiling, "Thread", thread)
     return commands
-
-
-def end(target: Any, _: Any) -> None:
-    """End a process that was not started."""
-    target.__self__.has_compiled.set()
 
 
 def second_process() -> compiling.SecondProcess:

@@ -117,7 +117,6 @@ from numba.core import codegen
 
 codegen.JITCodeLibrary = type("Library", (), {})  # without the methods that are replaced
 from elman.kernels.codegen.cache import kernel
-from elman.kernels.codegen.calls import address_of, call_part
 from elman.kernels.codegen.linking import INNER, OPTIONS, inner
 
 @inner
