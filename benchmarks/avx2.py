@@ -7,9 +7,9 @@ nothing is limited, and AVX-512 has no columns. The table of updates has the mod
 table of texts has 1,000 characters, written one after the other, 32 texts of 100 characters written
 together, and a million characters scored. The contenders take turns, each in a process of its own
 that is stopped while another works. The peak is the rate of multiply-adds in a loop without loads;
-it takes turns, too, since a processor's clock varies, and so does NumPy's product of two matrices,
-which no program for matrices exceeds by much. Prints medians of seconds and of a round's ratios.
-The fastest rounds are shown too, because other programs slow most rounds.
+it takes turns, too, since a processor's clock varies, and so does NumPy's product of two matrices.
+Prints medians of seconds and of a round's ratios. The fastest rounds are shown too, because other
+programs slow most rounds.
 """
 
 import argparse
@@ -108,8 +108,8 @@ def updates(rounds: int, python: str) -> None:
             peak = OPERATIONS * (os.cpu_count() or 1) / found["peak"]
             cells.append(shown(float(np.median(job.operations / mine / peak)), "{:.2f}"))
             cells.append(shown(job.operations / mine.min() / peak.max(), "{:.2f}"))
-            product = 2 * SIZE**3 / found["product"]
-            cells.append(shown(float(np.median(job.operations / mine / product)), "{:.2f}"))
+            rate = 2 * SIZE**3 / found["product"]
+            cells.append(shown(float(np.median(job.operations / mine / rate)), "{:.2f}"))
             peaks[vectors].append(float(np.median(peak)))
         print_row([*sizes_of(job), *cells])
     for vectors, rates in peaks.items():

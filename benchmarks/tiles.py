@@ -26,13 +26,7 @@ from elman.kernels.codegen.tile_types import TileShape
 from elman.kernels.rnn.layer import SPARE, product
 from elman.kernels.rnn.packing import Array
 
-SHAPES = [
-    (4, 2),
-    (6, 2),
-    (4, 3),
-    (8, 2),
-    (8, 3),
-]  # rows and vectors; each needs a register and more
+SHAPES = [(4, 2), (6, 2), (4, 3), (8, 2), (8, 3)]  # rows and vectors
 PRODUCTS = {  # rows, depth and columns
     "forward": (96, 256, 768),
     "backward": (96, 768, 288),
