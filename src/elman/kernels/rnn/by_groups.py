@@ -61,7 +61,7 @@ class Groups(NamedTuple):
 def forward(S, T, cell, start, arrays, work):
     """Run the group that starts at sequence `start` forward.
 
-    Losses are computed if there is no backward pass, which computes them again for its gradients.
+    Losses are computed here only if there is no backward pass, which computes them otherwise.
     """
     batch, packed, activations = arrays.batch, arrays.packed, work.activations
     (rows, hidden), steps = work.d_h.shape, len(batch.losses)

@@ -217,7 +217,7 @@ def forward(part, S, cell, n, t, parts, arrays, work):
     inputs, ids = step.gates, work.row_ids[: stop - first]
     if from_ids:
         inputs, ids = packed.table, work.ids[t * rows + first : t * rows + stop]
-    # See `by_groups.process_group`.
+    # See `by_groups.forward`.
     zero = t == 0 and steps > 1 and not len(arrays.batch.h)
     depth = ZERO_DEPTH if zero else packed.W_hh.shape[2]
     forward_step(cell, S, units, inputs, ids, step, packed.W_hh[n], depth)
