@@ -10,8 +10,11 @@ these, or an optimizer, a schedule and settings joined by +:
   divided by it;
 - muon=RATE, Muon (Jordan 2024) for the recurrent weights, gate by gate, with AdamW for the others;
 - beta2=VALUE, AdamW with another average of squares;
-- NAME=FACTOR, AdamW with the rate times a factor for weights whose name begins with NAME, as in
-  embedding=2 or rnn.weight_hh=0.5;
+- rate.NAME=FACTOR, AdamW with the rate times a factor for weights whose name begins with NAME, as
+  in rate.embedding=2 or rate.rnn.weight_hh=0.5; decay.NAME=FACTOR, only the decay;
+- rows.NAME=FACTOR, AdamW, and a step of Adam for the length of each row of these weights, with the
+  rate times a factor;
+- initial.NAME=FACTOR, initial weights whose name begins with NAME times a factor;
 - linear, a rate that falls in proportion to the time that is left;
 - a setting, as in weight-decay:0.3 or batch-size:16.
 
@@ -32,32 +35,110 @@ from reporting import print_header, print_machine, print_row
 from tokens import trained
 
 from elman import numba
+from elman.core.model import weights
 from elman.core.model.weights import Weights
 from elman.core.training.schedule import MIN_FACTOR, Schedule
 from elman.numpy import optimizers as specification
 
+INITIAL = weights.initial
 ADAMW, COSINE = numba.RNNLM.optimizers["adamw"], Schedule.factor
 
 
-class Scaled(numba.AdamW):
-    """AdamW with another rate for some weights."""
+class Rates:
+    """Another rate, and decay, for weights whose name begins with a word: a factor."""
 
-    def __init__(self, *arguments: Any, factors: Mapping[str, float], **named: Any) -> None:
-        super().__init__(*arguments, **named)
-        self.factors = factors
+    def __init__(self, optimizer: Any, factors: Mapping[str, float]) -> None:
+        self.optimizer, self.factors = optimizer, factors
 
-    def step(self) -> None:
-        """Take a step, and scale the changes of these weights."""
-        values: Weights = self.model.parameters
-        chosen = {
+    def before(self) -> None:
+        """Keep the weights."""
+        values = self.optimizer.model.parameters
+        self.kept = {
             name: (values[name].copy(), np.float32(factor))
             for start, factor in self.factors.items()
             for name in values
             if name.startswith(start)
         }
-        super().step()
-        for name, (before, factor) in chosen.items():
+
+    def after(self) -> None:
+        """Scale the changes."""
+        values = self.optimizer.model.parameters
+        for name, (before, factor) in self.kept.items():
             values[name][:] = before + factor * (values[name] - before)
+
+
+class Decays(Rates):
+    """Another decay only."""
+
+    def after(self) -> None:
+        """Add what was taken too much."""
+        values, lost = self.optimizer.model.parameters, self.optimizer.lr
+        lost *= self.optimizer.weight_decay
+        for name, (before, factor) in self.kept.items():
+            values[name] += (1 - factor) * np.float32(lost) * before
+
+
+class Rows:
+    """Steps of Adam for a factor of each row of weights, after those of the weights.
+
+    - `factors`: of the rate, for weights whose name begins with a word.
+    """
+
+    def __init__(self, optimizer: Any, factors: Mapping[str, float]) -> None:
+        self.optimizer, self.updates = optimizer, 0
+        self.factors = {
+            name: factor
+            for start, factor in factors.items()
+            for name in optimizer.model.parameters
+            if name.startswith(start)
+        }
+        rows = {name: len(optimizer.model.parameters[name]) for name in self.factors}
+        self.mean = {name: np.zeros(number, np.float32) for name, number in rows.items()}
+        self.square = {name: np.zeros(number, np.float32) for name, number in rows.items()}
+
+    def before(self) -> None:
+        """Count the gradient of each row's factor."""
+        optimizer, model = self.optimizer, self.optimizer.model
+        self.updates += 1
+        for name, mean in self.mean.items():
+            by_weight = model.gradients[name] * model.parameters[name]
+            gradient = by_weight.reshape(len(mean), -1).sum(1)
+            square = self.square[name]
+            mean += np.float32(1 - optimizer.beta1) * (gradient - mean)
+            square += np.float32(1 - optimizer.beta2) * (gradient * gradient - square)
+
+    def after(self) -> None:
+        """Multiply the rows."""
+        optimizer, values = self.optimizer, self.optimizer.model.parameters
+        unbiased = 1 - optimizer.beta1**self.updates, 1 - optimizer.beta2**self.updates
+        for name, factor in self.factors.items():
+            deviation = np.sqrt(self.square[name] / unbiased[1]) + optimizer.epsilon
+            change = factor * optimizer.lr * self.mean[name] / unbiased[0] / deviation
+            values[name] *= (1 - change).reshape(-1, *(1,) * (values[name].ndim - 1))
+
+
+# In the order in which they act after a step.
+CHANGES = {"rate": Rates, "decay": Decays, "rows": Rows}
+
+
+class Changed(numba.AdamW):
+    """AdamW with changes, each a class with factors of its own."""
+
+    def __init__(
+        self, model: Any, lr: float, weight_decay: float, changes: Mapping[str, Any]
+    ) -> None:
+        super().__init__(model, lr, weight_decay)
+        self.changes = [
+            change(self, changes[kind]) for kind, change in CHANGES.items() if kind in changes
+        ]
+
+    def step(self) -> None:
+        """Take a step."""
+        for change in self.changes:
+            change.before()
+        super().step()
+        for change in self.changes:
+            change.after()
 
 
 class Lion(specification.Adam):
@@ -136,36 +217,48 @@ def linear(schedule: Schedule, progress: float, history: Any) -> float:
     return max((1 - progress) / (1 - schedule.warmup), MIN_FACTOR)
 
 
+def scaled(initial: Any, start: str, factor: float, *arguments: Any) -> Weights:
+    """Weights of `initial`, those whose name begins with `start` times a factor."""
+    found: Weights = initial(*arguments)
+    for name in found:
+        if name.startswith(start):
+            found[name] *= np.float32(factor)
+    return found
+
+
 def prepare(idea: str) -> dict[str, Any]:
-    """Set the optimizer and the schedule of an idea; return the settings that it gives."""
-    optimizers, settings = [], {}
+    """Set what an idea changes in the code; return the settings that it gives."""
+    optimizer, settings = ADAMW, {}
+    changes: dict[str, dict[str, float]] = {}
+    weights.initial = INITIAL
     Schedule.factor = COSINE  # type: ignore[method-assign]
     for part in idea.split("+"):
         name, _, value = part.replace(":", "=").partition("=")
+        kind, _, start = name.partition(".")
         if part == "linear":
             Schedule.factor = linear  # type: ignore[method-assign]
+        elif part != "adamw" and not value:
+            raise SystemExit(f"an idea is adamw, linear, NAME=NUMBER or setting:value, got {part}")
         elif ":" in part:
             settings[name.replace("-", "_")] = json.loads(value)
+        elif kind == "initial":
+            weights.initial = partial(scaled, weights.initial, start, float(value))
+        elif kind in CHANGES:
+            changes.setdefault(kind, {})[start] = float(value)
+            optimizer = partial(Changed, changes=changes)
         elif part != "adamw":
-            optimizers.append(optimizer_of(name, value))
-    if len(optimizers) > 1:
-        raise SystemExit(f"an idea has one optimizer, got {idea}")
-    numba.RNNLM.optimizers["adamw"] = optimizers[0] if optimizers else ADAMW
+            optimizer = optimizer_of(name, float(value))
+    numba.RNNLM.optimizers["adamw"] = optimizer
     return settings
 
 
-def optimizer_of(name: str, value: str) -> Any:
+def optimizer_of(name: str, number: float) -> Any:
     """Optimizer with a number."""
-    if not value:
-        raise SystemExit(f"an idea is adamw, linear, NAME=NUMBER or setting:value, got {name}")
-    number = float(value)
     if name == "lion":
         return partial(Lion, factor=number)
     if name == "muon":
         return partial(Muon, rate=number)
-    if name == "beta2":
-        return partial(Beta2, beta2=number)
-    return partial(Scaled, factors={name: number})
+    return partial(Beta2, beta2=number)
 
 
 def main() -> None:

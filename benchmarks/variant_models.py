@@ -54,6 +54,20 @@ class NormalizedGRU(nn.Module):
         return torch.stack(outputs), h
 
 
+class ScaledGRU(nn.Module):
+    """A GRU layer of scaled inputs: their part of the gates has a mean square of 1."""
+
+    def __init__(self, features: int, hidden: int) -> None:
+        super().__init__()
+        self.rnn = nn.GRU(features, hidden)
+
+    def forward(self, inputs: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Outputs of all steps, (steps, batch, hidden), and the last state."""
+        parts = F.linear(inputs, self.rnn.weight_ih_l0)
+        scale = (parts.square().mean(-1, keepdim=True) + 1e-6).rsqrt()
+        return self.rnn(inputs * scale, state)
+
+
 class MinGRU(nn.Module):
     """minGRU (Feng et al. 2024), whose gates do not read the state, added to its input."""
 
@@ -102,6 +116,7 @@ class Model(nn.Module):
         head = [nn.Linear(*both) for both in pairwise((*widths, vocab))]
         if variant == "tied":
             self.table.weight = head[-1].weight
+        self.norm = nn.RMSNorm(features) if variant == "embedding-norm" else nn.Identity()
         norms = [nn.RMSNorm(hidden)] if variant == "output-norm" else []
         self.head = nn.Sequential(*norms, *head)
 
@@ -118,7 +133,7 @@ class Model(nn.Module):
 
     def forward(self, ids: Tensor, targets: Tensor, state: Any) -> tuple[Tensor, Any]:
         """The losses of all targets, (steps, batch) as the ids, and the state after them."""
-        inputs = values = self.drop(self.table(ids), self.sizes.inputs)
+        inputs = values = self.drop(self.norm(self.table(ids)), self.sizes.inputs)
         after = []
         for layer, before in zip(self.layers, state or [None] * len(self.layers), strict=True):
             values, last = layer(values, before)
@@ -138,6 +153,8 @@ def layers_of(variant: str, features: int, hidden: int) -> list[nn.Module]:
         return [NormalizedGRU(features, hidden, nn.RMSNorm)]
     if variant == "input-norm":
         return [NormalizedGRU(features, hidden, nn.RMSNorm, of_states=False)]
+    if variant == "input-scale":
+        return [ScaledGRU(features, hidden)]
     if variant == "residual":
         return [Residual(hidden), Residual(hidden)]
     if variant == "mingru":

@@ -9,7 +9,9 @@ A VARIANT of the model is one of
 - skip: the output layer also reads the embedding;
 - layer-norm: layer normalization of both parts of the gates (Ba et al. 2016);
 - rms-norm: the same without means (Zhang and Sennrich 2019);
-- input-norm, output-norm: only of the input's part, or of the outputs, without means;
+- input-norm, embedding-norm, output-norm: only of the input's part, of the embedding, or of the
+  outputs, without means;
+- input-scale: embeddings scaled such that the input's part has a mean square of 1;
 - residual: two narrower layers, each added to its input;
 - bottleneck: more units, and an output layer of two factors, half as many features between them;
 - tied: an output layer that shares the embedding, through a matrix;
@@ -43,9 +45,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from variant_models import Model, Sizes, like
 
 SIZES = {  # as chosen for half a minute at 100 GFLOP/s
-    "long": Sizes(2048, 1, 160, 160, 0.0143, 0.0, 0.0),
+    "long": Sizes(2048, 1, 128, 128, 0.016, 0.0, 0.0),
     "short": Sizes(0, 4, 256, 64, 0.0113, 0.02, 0.32),
-    "lines": Sizes(0, 4, 256, 64, 0.0113, 0.0, 0.0),
+    "lines": Sizes(0, 4, 224, 64, 0.0121, 0.0, 0.0),
 }
 MODELS = [
     "gru",
@@ -53,6 +55,8 @@ MODELS = [
     "layer-norm",
     "rms-norm",
     "input-norm",
+    "input-scale",
+    "embedding-norm",
     "output-norm",
     "residual",
     "bottleneck",
