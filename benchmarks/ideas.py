@@ -226,6 +226,13 @@ def scaled(initial: Any, start: str, factor: float, *arguments: Any) -> Weights:
     return found
 
 
+OPTIMIZERS: dict[str, tuple[Any, str]] = {  # and the argument that is the number of an idea
+    "lion": (Lion, "factor"),
+    "muon": (Muon, "rate"),
+    "beta2": (Beta2, "beta2"),
+}
+
+
 def prepare(idea: str) -> dict[str, Any]:
     """Set what an idea changes in the code; return the settings that it gives."""
     optimizer, settings = ADAMW, {}
@@ -243,22 +250,16 @@ def prepare(idea: str) -> dict[str, Any]:
             settings[name.replace("-", "_")] = json.loads(value)
         elif kind == "initial":
             weights.initial = partial(scaled, weights.initial, start, float(value))
-        elif kind in CHANGES:
+        elif kind in CHANGES and (changes or optimizer is ADAMW):
             changes.setdefault(kind, {})[start] = float(value)
             optimizer = partial(Changed, changes=changes)
+        elif name in OPTIMIZERS and optimizer is ADAMW:
+            made, argument = OPTIMIZERS[name]
+            optimizer = partial(made, **{argument: float(value)})
         elif part != "adamw":
-            optimizer = optimizer_of(name, float(value))
+            raise SystemExit(f"an idea has known names and one optimizer, got {part} in {idea}")
     numba.RNNLM.optimizers["adamw"] = optimizer
     return settings
-
-
-def optimizer_of(name: str, number: float) -> Any:
-    """Optimizer with a number."""
-    if name == "lion":
-        return partial(Lion, factor=number)
-    if name == "muon":
-        return partial(Muon, rate=number)
-    return partial(Beta2, beta2=number)
 
 
 def main() -> None:

@@ -11,7 +11,8 @@ A VARIANT of the model is one of
 - rms-norm: the same without means (Zhang and Sennrich 2019);
 - input-norm, embedding-norm, output-norm: only of the input's part, of the embedding, or of the
   outputs, without means;
-- input-scale: embeddings scaled such that the input's part has a mean square of 1;
+- input-scale: embeddings scaled such that the input's part has a mean square of 1 (the product for
+  the scale is not counted);
 - residual: two narrower layers, each added to its input;
 - bottleneck: more units, and an output layer of two factors, half as many features between them;
 - tied: an output layer that shares the embedding, through a matrix;
