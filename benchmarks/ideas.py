@@ -28,6 +28,7 @@ import math
 import statistics
 from collections.abc import Mapping
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -44,27 +45,31 @@ INITIAL = weights.initial
 ADAMW, COSINE = numba.RNNLM.optimizers["adamw"], Schedule.factor
 
 
+def by_name(factors: Mapping[str, float], values: Weights) -> dict[str, np.float32]:
+    """Factor of each weight whose name begins with a word."""
+    return {
+        name: np.float32(factor)
+        for start, factor in factors.items()
+        for name in values
+        if name.startswith(start)
+    }
+
+
 class Rates:
-    """Another rate, and decay, for weights whose name begins with a word: a factor."""
+    """Another rate, and decay, for some weights: a factor."""
 
     def __init__(self, optimizer: Any, factors: Mapping[str, float]) -> None:
-        self.optimizer, self.factors = optimizer, factors
+        self.optimizer, self.values = optimizer, optimizer.model.parameters
+        self.factors = by_name(factors, self.values)
 
     def before(self) -> None:
         """Keep the weights."""
-        values = self.optimizer.model.parameters
-        self.kept = {
-            name: (values[name].copy(), np.float32(factor))
-            for start, factor in self.factors.items()
-            for name in values
-            if name.startswith(start)
-        }
+        self.kept = {name: self.values[name].copy() for name in self.factors}
 
     def after(self) -> None:
         """Scale the changes."""
-        values = self.optimizer.model.parameters
-        for name, (before, factor) in self.kept.items():
-            values[name][:] = before + factor * (values[name] - before)
+        for name, before in self.kept.items():
+            self.values[name][:] = before + self.factors[name] * (self.values[name] - before)
 
 
 class Decays(Rates):
@@ -72,49 +77,40 @@ class Decays(Rates):
 
     def after(self) -> None:
         """Add what was taken too much."""
-        values, lost = self.optimizer.model.parameters, self.optimizer.lr
-        lost *= self.optimizer.weight_decay
-        for name, (before, factor) in self.kept.items():
-            values[name] += (1 - factor) * np.float32(lost) * before
+        lost = np.float32(self.optimizer.lr * self.optimizer.weight_decay)
+        for name, before in self.kept.items():
+            self.values[name] += (1 - self.factors[name]) * lost * before
 
 
 class Rows:
-    """Steps of Adam for a factor of each row of weights, after those of the weights.
+    """Steps of Adam for the length of each row of some weights, after those of the weights.
 
-    - `factors`: of the rate, for weights whose name begins with a word.
+    A length is 1 before each step, and multiplies the row after it.
     """
 
     def __init__(self, optimizer: Any, factors: Mapping[str, float]) -> None:
-        self.optimizer, self.updates = optimizer, 0
-        self.factors = {
-            name: factor
-            for start, factor in factors.items()
-            for name in optimizer.model.parameters
-            if name.startswith(start)
-        }
-        rows = {name: len(optimizer.model.parameters[name]) for name in self.factors}
-        self.mean = {name: np.zeros(number, np.float32) for name, number in rows.items()}
-        self.square = {name: np.zeros(number, np.float32) for name, number in rows.items()}
+        self.optimizer, self.model = optimizer, optimizer.model
+        self.factors = by_name(factors, self.model.parameters)
+        lengths = {n: np.ones(len(self.model.parameters[n]), np.float32) for n in self.factors}
+        self.lengths = SimpleNamespace(parameters=lengths, gradients={})
+        self.adam = specification.Adam(self.lengths, optimizer.lr)
 
     def before(self) -> None:
-        """Count the gradient of each row's factor."""
-        optimizer, model = self.optimizer, self.optimizer.model
-        self.updates += 1
-        for name, mean in self.mean.items():
-            by_weight = model.gradients[name] * model.parameters[name]
-            gradient = by_weight.reshape(len(mean), -1).sum(1)
-            square = self.square[name]
-            mean += np.float32(1 - optimizer.beta1) * (gradient - mean)
-            square += np.float32(1 - optimizer.beta2) * (gradient * gradient - square)
+        """Compute the gradient of each row's length."""
+        model = self.model
+        self.lengths.gradients = {
+            name: (model.gradients[name] * model.parameters[name]).reshape(len(each), -1).sum(1)
+            for name, each in self.lengths.parameters.items()
+        }
 
     def after(self) -> None:
         """Multiply the rows."""
-        optimizer, values = self.optimizer, self.optimizer.model.parameters
-        unbiased = 1 - optimizer.beta1**self.updates, 1 - optimizer.beta2**self.updates
-        for name, factor in self.factors.items():
-            deviation = np.sqrt(self.square[name] / unbiased[1]) + optimizer.epsilon
-            change = factor * optimizer.lr * self.mean[name] / unbiased[0] / deviation
-            values[name] *= (1 - change).reshape(-1, *(1,) * (values[name].ndim - 1))
+        self.adam.lr = self.optimizer.lr
+        self.adam.step()
+        for name, length in self.lengths.parameters.items():
+            value = self.model.parameters[name]
+            value *= (1 + self.factors[name] * (length - 1)).reshape(-1, *(1,) * (value.ndim - 1))
+            length[:] = 1
 
 
 # In the order in which they act after a step.
