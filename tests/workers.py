@@ -17,6 +17,8 @@ import elman
 from elman.core.workers.processes import free_port
 
 SETTINGS = ("--recipe", "book", "--hidden", "8", "--cell", "lstm", "--optimizer", "adam")
+# Two learning rates, each of which has a section of the vector of weights.
+PARTS = ("--partition-optimizer", "--optimizer", "adamw", "--recurrent-lr", "0.002")
 BATCHES = ("--batch-size", "16", "--seq-len", "16", "--shards", "8")
 
 

@@ -89,7 +89,7 @@ def models() -> Calls:
             {
                 **{"rnn": RNN(5, 3), "vocab_size": 5, "lr": 0.1, "embedding_size": 0},
                 **{"optimizer": "sgd", "momentum": 0.0, "tied": False, "seed": 0},
-                "weight_decay": 0.0,
+                **{"weight_decay": 0.0, "recurrent_lr": 0.1},
                 "precision": "single",
             },
         ),
@@ -103,7 +103,10 @@ def models() -> Calls:
         "Module": (Module, {"plot_train_per_epoch": 2, "plot_valid_per_epoch": 1}),
         "SGD": (lambda **given: SGD(model(), **given), {"lr": 0.1, "momentum": 0.0}),
         "Adam": (lambda **given: Adam(model(), **given), {"lr": 0.1}),
-        "AdamW": (lambda **given: AdamW(model(), **given), {"lr": 0.1, "weight_decay": 0.1}),
+        "AdamW": (
+            lambda **given: AdamW(model(), **given),
+            {"lr": 0.1, "weight_decay": 0.1, "recurrent_lr": 0.1},
+        ),
     }
 
 

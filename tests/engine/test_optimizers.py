@@ -18,7 +18,13 @@ from elman import numpy as specification
 from elman.kernels.host import optimizers, threads
 from elman.kernels.rnn.optimization import CHUNK, run
 
-KINDS = [("SGD", {}), ("SGD", {"momentum": 0.9}), ("Adam", {}), ("AdamW", {"weight_decay": 0.5})]
+KINDS = [
+    ("SGD", {}),
+    ("SGD", {"momentum": 0.9}),
+    ("Adam", {}),
+    ("AdamW", {"weight_decay": 0.5, "recurrent_lr": 0.03}),
+]
+NAMES = ("w{}", "rnn.w{}")  # in turns
 LARGE = [(3, CHUNK + 1), (), (0, 4), (5,), (CHUNK,)]  # chunks of every kind
 
 
@@ -30,7 +36,10 @@ class Trained:
 
         def arrays(scale: float) -> dict[str, np.ndarray]:
             drawn = (scale * rng.standard_normal(shape, np.float32) for shape in shapes)
-            return {f"w{n}": np.asarray(array, np.float32) for n, array in enumerate(drawn)}
+            return {
+                NAMES[n % 2].format(n): np.asarray(array, np.float32)
+                for n, array in enumerate(drawn)
+            }
 
         self.parameters, self.gradients = arrays(1), arrays(scale)
 
@@ -140,8 +149,8 @@ def test_gradients_need_not_be_contiguous(kind: Any) -> None:
     found, wanted = (trainer_of(engine, Trained([(9, 6), (5, 7)]), kind, bound=1) for _ in range(2))
     rows = np.zeros((9, 64), np.float32)[:, :6]
     rows[:] = found.model.gradients["w0"]
-    columns = found.model.gradients["w1"].copy("F")
-    found.model.gradients |= {"w0": rows, "w1": columns}
+    columns = found.model.gradients["rnn.w1"].copy("F")
+    found.model.gradients |= {"w0": rows, "rnn.w1": columns}
     for trainer in (found, wanted):
         trainer.step.update_weights()
     assert_same(found, wanted)

@@ -146,10 +146,32 @@ def test_a_changing_learning_rate_changes_every_framework_alike(
         data = unvalidated(module.TimeMachine(64, 8, num_train=640, seed=5))
         arch = Architecture("lstm", len(data.vocab), 16)
         settings = {"optimizer": optimizer, "lr": 0.5 if optimizer == "sgd" else 0.02}
+        if optimizer == "adamw":
+            settings |= {"weight_decay": 0.5, "recurrent_lr": 0.005}
         model = module.build(arch, weights.initial(arch, 5), **settings, momentum=momentum)
         return update_losses(module, model, data, Schedule("cosine", warmup=0.3))
 
     assert_close(losses(module), losses(specification))
+
+
+class Echo:
+    """Recurrent layers that are no layers of the framework: outputs are the inputs."""
+
+    num_hiddens = 8
+
+    def __call__(self, inputs: Any, state: Any = None) -> tuple[Any, Any]:
+        return inputs, state
+
+
+def test_layers_need_not_be_the_frameworks(module: Any, framework: str) -> None:
+    if framework in ("numpy", "numba", "jax"):
+        pytest.skip("its layers are of its own kind")
+    data = module.TimeMachine(64, 8, num_train=640, num_val=64)
+    rates = {"lr": 0.02, "recurrent_lr": 0.01, "optimizer": "adamw"}
+    model = module.RNNLM(Echo(), len(data.vocab), embedding_size=8, **rates)
+    trainer = module.Trainer(2)
+    trainer.fit(model, data)
+    assert trainer.history[-1].train_loss < trainer.history[0].train_loss
 
 
 @pytest.mark.parametrize(

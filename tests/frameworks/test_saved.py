@@ -32,7 +32,7 @@ def test_a_saved_model_keeps_its_text_and_its_settings(
         [str(story)], 16, 8, "word", (0.7, 0.2, 0.1), min_freq=1, batching="contiguous"
     )
     layers = layers_of(module, "GRU", len(data.vocab), 6)
-    model = module.RNNLM(layers, len(data.vocab), lr=0.02, optimizer="adam")
+    model = module.RNNLM(layers, len(data.vocab), lr=0.02, optimizer="adamw", recurrent_lr=0.01)
     trainer = module.Trainer(2, gradient_clip_val=2, show_progress=False)
     trainer.callbacks = (Schedule("cosine", 0.1), Best())
     trainer.fit(model, data)
@@ -45,7 +45,8 @@ def test_a_saved_model_keeps_its_text_and_its_settings(
     assert (settings.cell, settings.hidden, settings.batch_size, settings.seq_len) == (
         *("gru", 6, 16, 8),
     )
-    assert (settings.lr, settings.optimizer, settings.clip, settings.epochs) == (0.02, "adam", 2, 2)
+    assert (settings.optimizer, settings.lr, settings.recurrent_lr) == ("adamw", 0.02, 0.01)
+    assert (settings.clip, settings.epochs) == (2, 2)
     assert (settings.schedule, settings.warmup) == ("cosine", 0.1)
     assert settings.framework == module.__name__.rpartition(".")[2]
     assert record.trained.tokens == data.sizes["training"].tokens - 1

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from elman.core.errors import ElmanError
 from elman.core.model.weights import Architecture, initial
 from elman.core.training.callback import Callback
 from elman.core.training.checkpoint import Checkpoints, read_newest
@@ -16,7 +17,10 @@ from tests.conftest import Command
 CASES = [
     {"cell": "rnn", "optimizer": "sgd", "lr": 0.1, "momentum": 0.9, "batching": "random"},
     {"cell": "lstm", "optimizer": "adam", "layers": 2, "batching": "contiguous"},
-    {"cell": "gru", "optimizer": "adamw", "layers": 2, "batching": "shuffled"},
+    {
+        **{"cell": "gru", "optimizer": "adamw", "layers": 2, "batching": "shuffled"},
+        "recurrent_lr": 0.003,
+    },
 ]
 
 PARTITIONED = (False, True)
@@ -55,7 +59,7 @@ def train(
     data = module.TextFile(str(story), 8, steps, batching=batching, lines=lines)
     arch = Architecture(case["cell"], len(data.vocab), 8, case.get("layers", 1), 4)
     settings = {"lr": case.get("lr", 0.01), "optimizer": case["optimizer"], "seed": 5}
-    settings["momentum"] = case.get("momentum", 0.0)
+    settings |= {"momentum": case.get("momentum", 0.0), "recurrent_lr": case.get("recurrent_lr")}
     model = module.build(arch, initial(arch, 1), dropout=dropout, **settings)
     trainer = module.Trainer(2, 0, 1.0)
     if shards is not None:
@@ -103,7 +107,7 @@ def test_lines_are_those_of_whole_batches(module: Any, tmp_path: Path) -> None:
 def test_a_training_in_shards_is_resumed_to_the_same_bits(
     module: Any, story: Path, tmp_path: Path, partitioned: bool
 ) -> None:
-    case = CASES[1]
+    case = CASES[2] if partitioned else CASES[1]
     whole = train(module, story, 4, case, dropout=0.3, partitioned=partitioned)
     checkpoints = Checkpoints(tmp_path, seconds=1e9)
     with pytest.raises(KeyboardInterrupt):
@@ -121,6 +125,20 @@ def test_a_training_in_shards_is_resumed_to_the_same_bits(
     resumed = train(module, story, 4, case, resume=newest, dropout=0.3, partitioned=partitioned)
     assert losses(resumed) == losses(whole)
     assert bits(module, resumed) == bits(module, whole)
+
+
+def test_the_state_of_another_optimizer_is_refused(
+    module: Any, story: Path, tmp_path: Path
+) -> None:
+    checkpoints = Checkpoints(tmp_path, seconds=0)
+    trainer = train(module, story, 4, CASES[2], checkpoints, partitioned=True)
+    section_of = trainer.step.inner.section_of
+    newest = read_newest(tmp_path)
+    assert newest
+    arrays = {n: array[:-1] if section_of(n) else array for n, array in newest[0].items()}
+    assert any(map(section_of, arrays))
+    with pytest.raises(ElmanError, match="belongs to another training"):
+        train(module, story, 4, CASES[2], resume=(arrays, newest[1]), partitioned=True)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: str(case["cell"]))

@@ -14,6 +14,7 @@ from elman.core.workers.processes import free_port
 from elman.jax.workers import connect, gpu_name
 from tests.conftest import STORY
 from tests.workers import (
+    PARTS,
     TELLING_ROWS,
     WIDE,
     alone,
@@ -35,7 +36,7 @@ def store(tmp_path: Path) -> Path:
 
 
 def test_workers_of_torchrun_end_in_the_bits_of_one_process(store: Path) -> None:
-    more = (*EPOCHS, "--partition-optimizer")
+    more = (*EPOCHS, *PARTS)
     done = alone(store, words("jax", "one", *more))
     assert done.returncode == 0, done.stderr
     code, _, err = together(store, 2, words("jax", "two", *more))

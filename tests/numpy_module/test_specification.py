@@ -2,6 +2,7 @@
 
 import itertools
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -130,6 +131,18 @@ def test_weight_decay_is_a_share_of_the_weight_and_no_part_of_the_gradient() -> 
     AdamW(decayed, lr=0.1, weight_decay=0.5).step()  # type: ignore[arg-type]
     np.testing.assert_allclose(decayed.parameters["w"], [0.85, -1.8], rtol=1e-6)
     np.testing.assert_allclose(plain.parameters["w"] - decayed.parameters["w"], [0.05, -0.1])
+
+
+def test_recurrent_layers_can_have_another_rate_and_have_the_same_decay() -> None:
+    names = "rnn.weight_hh_l0", "linear.weight"
+    model = SimpleNamespace(
+        parameters={name: np.array([1.0, -2.0]) for name in names},
+        gradients={name: np.array([2.0, -0.5]) for name in names},
+    )
+    AdamW(model, lr=0.1, weight_decay=0.5, recurrent_lr=0.03).step()
+    recurrent, other = (model.parameters[name] for name in names)
+    np.testing.assert_allclose(other, [0.95 - 0.1, -1.9 + 0.1], rtol=1e-6)
+    np.testing.assert_allclose(recurrent, [0.95 - 0.03, -1.9 + 0.03], rtol=1e-6)
 
 
 def test_a_model_has_the_weight_decay_that_it_is_given_or_that_of_pytorch() -> None:

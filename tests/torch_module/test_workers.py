@@ -21,6 +21,7 @@ from tests.conftest import STORY
 from tests.workers import (
     APART,
     EARLY,
+    PARTS,
     PARTS_OF_VECTORS,
     SENDING,
     SHARING,
@@ -40,7 +41,6 @@ from tests.workers import (
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are read from /proc")
 EPOCHS = ("--epochs", "2")
-PARTS = ("--partition-optimizer",)  # whose states a checkpoint joins
 WAITING = "TORCH_NCCL_BLOCKING_WAIT"
 FRAMEWORKS = ("numba", pytest.param("torch", marks=pytest.mark.long))
 ERRORS = re.compile(r"^elman: (.*)$", re.MULTILINE)

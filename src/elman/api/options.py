@@ -90,6 +90,10 @@ class TrainOptions(TypedDict, total=False):
     """Momentum of sgd."""
     weight_decay: float | None
     """Weight decay of adamw. [default: chosen for the text; the book's is 0.01 with adamw]"""
+    recurrent_lr: float | None
+    """Learning rate of the recurrent layers with adamw; weight decay is that of the other
+    layers. [default: chosen for the text; the book's is the learning rate]
+    """
     framework: str | None
     """numba, numpy, torch, tensorflow, jax or mxnet. [default: 'numba']"""
     device: str | None

@@ -307,9 +307,10 @@ class RNNLM(RNNLMScratch):
 
     Maps ids (batch, steps) to logits (batch, steps, `vocab_size`). `rnn` is an RNN, GRU or
     LSTM, and `lr` the learning rate. An `embedding_size` of 0 means one-hot input; `optimizer` is
-    sgd, adam or adamw; `momentum` is for sgd, `weight_decay` (0.01 by default) for adamw. With
-    `tied`, the output layer shares the embedding's weights. `training` turns dropout on, as in
-    Flax. `options` are the options of `build`.
+    sgd, adam or adamw; `momentum` is for sgd, `weight_decay` (0.01 by default) and `recurrent_lr`
+    (the learning rate of the recurrent layers, `lr` by default) are for adamw. With `tied`, the
+    output layer shares the embedding's weights. `training` turns dropout on, as in Flax. `options`
+    are the options of `build`.
     """
 
     training: bool = True
@@ -318,6 +319,7 @@ class RNNLM(RNNLMScratch):
     momentum: float = 0.0
     tied: bool = False
     weight_decay: float | None = None
+    recurrent_lr: float | None = None
     options: ModelOptions = field(default=ModelOptions(), kw_only=True)
 
     def __post_init__(self) -> None:

@@ -1,8 +1,12 @@
 """Optimizers of language models."""
 
+from typing import Any
+
+import jax
 import optax
 
 from elman.core.model.optimizers import Optimizer
+from elman.core.model.weights import is_recurrent
 
 
 def make_optimizer(wanted: Optimizer) -> optax.GradientTransformation:
@@ -10,5 +14,24 @@ def make_optimizer(wanted: Optimizer) -> optax.GradientTransformation:
     if wanted.optimizer == "adam":
         return optax.adam(wanted.lr)
     if wanted.optimizer == "adamw":
-        return optax.adamw(wanted.lr, weight_decay=wanted.decay)
+        return optax.chain(
+            optax.scale_by_adam(),
+            *([recurrent_scaled(factor)] if (factor := wanted.recurrent_factor) != 1 else []),
+            optax.add_decayed_weights(wanted.decay),
+            optax.scale_by_learning_rate(wanted.lr),
+        )
     return optax.sgd(wanted.lr, wanted.momentum or None)
+
+
+def recurrent_scaled(factor: float) -> optax.GradientTransformation:
+    """Multiply the steps of recurrent layers by a factor."""
+
+    def scaled(path: Any, step: Any) -> Any:
+        return step * factor if is_recurrent(name_of(path)) else step
+
+    return optax.stateless(lambda steps, _: jax.tree_util.tree_map_with_path(scaled, steps))
+
+
+def name_of(path: Any) -> str:
+    """Name of a weight at a path in a model's parameters."""
+    return ".".join(key.key for key in path)

@@ -13,6 +13,7 @@ from elman.core.data.batch import Batch
 from elman.core.training.step import GradientStep
 from elman.jax.arrays import numpy
 from elman.jax.compiled import compiled
+from elman.jax.optimizers import name_of
 
 __all__ = ["Step"]
 
@@ -115,28 +116,41 @@ class Step(GradientStep):
     def vector_shapes(self) -> dict[str, tuple[int, ...]]:
         """Names and shapes of the weights, in the order of `gradient_vector`."""
         leaves = jax.tree_util.tree_leaves_with_path(self.state.params)
-        return {".".join(key.key for key in path): leaf.shape for path, leaf in leaves}
+        return {name_of(path): leaf.shape for path, leaf in leaves}
 
-    def partition_optimizer(self, own: slice) -> None:
-        """Restrict the optimizer to a part of the vector of all weights."""
-        self._own_part = own
-        part = ravel_pytree(self.state.params)[0][own]
-        opt_state = jax.device_put(self.optim.init(part), self.trainer.device)
-        self.state = self.state.replace(opt_state=opt_state)
+    def partition_optimizer(self, own: Mapping[str, slice]) -> None:
+        """Restrict the optimizer to parts of the vector of all weights."""
+        self._own = own
+        parts = self._own_parts(ravel_pytree(self.state.params)[0])
+        opt_state = {name: self.optim.init({name: part}) for name, part in parts.items()}
+        self.state = self.state.replace(opt_state=jax.device_put(opt_state, self.trainer.device))
         leaves = enumerate(jax.tree_util.tree_leaves_with_path(self.state))
-        self._names_of_part = {
-            str(number)
+        self._sections = {
+            str(number): path[1].key
             for number, (path, leaf) in leaves
             if path[0] == GetAttrKey("opt_state") and leaf.ndim
         }
 
+    def _own_parts(self, vector: Any) -> dict[str, Any]:
+        """This worker's part of each section of a vector."""
+        return {name: vector[own] for name, own in self._own.items()}
+
     def update_part(self, vector: Any) -> Any:
         """Take the optimizer's step with these gradients of all weights; return its part."""
         *vectors, self.trainer.gradient_norm = self._clip_vector(self.state.params, vector)
-        # Compiled separately: together with the cut, rounding would depend on the length.
-        part = self._apply_part(self.state, *(array[self._own_part] for array in vectors))
-        self.state = part.replace(params=self.state.params)
-        return part.params
+        weights, gradients = map(self._own_parts, vectors)
+        parts = {}
+        for name in self._own:
+            # Compiled separately: together with the cut, rounding would depend on the length, and
+            # together with other sections, on whether these are empty.
+            parts[name] = self._apply_part(
+                self.state.replace(opt_state=self.state.opt_state[name]),
+                {name: weights[name]},
+                {name: gradients[name]},
+            )
+        opt_state = {name: part.opt_state for name, part in parts.items()}
+        self.state = self.state.replace(step=self.state.step + 1, opt_state=opt_state)
+        return jnp.concatenate([part.params[name] for name, part in parts.items()])
 
     def _vectors(self, params: Any, vector: Any) -> tuple[Any, Any, Any]:
         """Weights and clipped gradients as vectors, and the norm of the gradients before."""
@@ -156,9 +170,9 @@ class Step(GradientStep):
         placed = jax.device_put(vector, self.trainer.device)
         self.state = self.state.replace(params=ravel_pytree(self.state.params)[1](placed))
 
-    def is_of_part(self, name: str) -> bool:
-        """True if an array of the state contains only the optimizer's part."""
-        return name in self._names_of_part
+    def section_of(self, name: str) -> str | None:
+        """Section of which an array of the state is the optimizer's; None if of none."""
+        return self._sections.get(name)
 
     def seed_dropout(self, *words: int) -> None:
         """Draw dropout from a key made of these numbers."""

@@ -280,7 +280,8 @@ class RNNLM(rnnlm.RNNLM, RNNLMScratch):
 
     def configure_optimizers(self) -> gluon.Trainer:
         """The optimizer named in `optimizer`."""
-        return make_optimizer(rnnlm.optimizer_of(self), self.parameters())
+        own = self.rnn.collect_params() if isinstance(self.rnn, gluon.Block) else ()
+        return make_optimizer(rnnlm.optimizer_of(self), self.parameters(), own)
 
 
 RNNLM.chunked_head = rnnlm.head_of(RNNLM)

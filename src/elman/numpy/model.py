@@ -83,6 +83,7 @@ class RNNLM(rnnlm.LanguageModel, Module):
         seed: int = 0,
         precision: str = "single",
         weight_decay: float | None = None,
+        recurrent_lr: float | None = None,
     ) -> None:
         """Make the model.
 
@@ -97,6 +98,7 @@ class RNNLM(rnnlm.LanguageModel, Module):
         - `precision`: precision of the factors of matrix products, single or bf16; the same as in
           the layers.
         - `weight_decay`: weight decay of adamw, 0.01 by default.
+        - `recurrent_lr`: learning rate of the recurrent layers with adamw, `lr` by default.
         """
         super().__init__()
         layers = Layers.of(rnn)
@@ -104,7 +106,8 @@ class RNNLM(rnnlm.LanguageModel, Module):
             raise ElmanError(
                 f"rnn must be a stack of recurrent layers, such as RNN(...), got {rnn!r}"
             )
-        Optimizer.given(optimizer, lr, momentum, weight_decay)  # raises for invalid values
+        # Raises for invalid values.
+        Optimizer.given(optimizer, lr, momentum, weight_decay, recurrent_lr)
         rnnlm.check_language_model(rnn, tied, embedding_size)
         require_at_least(1, vocab=vocab_size)
         require_at_least(0, embedding=embedding_size, seed=seed)
@@ -125,7 +128,7 @@ class RNNLM(rnnlm.LanguageModel, Module):
         own = {
             name: shape
             for name, shape in weights.shapes(self.architecture()).items()
-            if not name.startswith("rnn.")
+            if not weights.is_recurrent(name)
         }
         self.parameters = weights.draw(own, rnn.cell, rnn.num_hiddens, seed)
         self.parameters |= {f"rnn.{name}": value for name, value in rnn.parameters.items()}
@@ -139,6 +142,7 @@ class RNNLM(rnnlm.LanguageModel, Module):
     tied: bool
     precision: str
     weight_decay: float | None
+    recurrent_lr: float | None
     _d_logits: Any = None
     _targets: Any = None  # of a chunked loss, (steps * batch,)
     _counted: Any = None  # indices of the targets that count; None for all
@@ -165,7 +169,7 @@ class RNNLM(rnnlm.LanguageModel, Module):
         self.rnn.parameters = {
             name.removeprefix("rnn."): value
             for name, value in self.parameters.items()
-            if name.startswith("rnn.")
+            if weights.is_recurrent(name)
         }
 
     def train(self) -> None:

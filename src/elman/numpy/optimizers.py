@@ -1,13 +1,14 @@
 """Optimizers: SGD with momentum, Adam, and Adam with weight decay."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Protocol
 
 import numpy as np
 
 from elman.core.model.optimizers import Optimizer
-from elman.core.model.weights import Weights
+from elman.core.model.weights import Weights, is_recurrent
 
 __all__ = ["SGD", "Adam", "AdamW"]
 
@@ -20,14 +21,22 @@ class Trainable(Protocol):
 
 
 class NumPyOptimizer(ABC):
-    """An optimizer of a model in NumPy, and its part of a checkpoint."""
+    """An optimizer of a model in NumPy, and its part of a checkpoint.
+
+    `factors`: factors of the learning rate, by name, for weights that have another one.
+    """
 
     lr: float
+    factors: Mapping[str, float] = MappingProxyType({})
     steps: int | None = None  # taken so far, if they change the next one
 
     @abstractmethod
     def step(self) -> None:
         """Update the model's parameters using its gradients."""
+
+    def rate(self, name: str) -> float:
+        """Learning rate of a weight."""
+        return self.lr * self.factors.get(name, 1.0)
 
     def kept(self) -> dict[str, Weights]:
         """Arrays that it keeps for each parameter. Steps change them in place."""
@@ -54,7 +63,7 @@ class SGD(NumPyOptimizer):
                 velocity *= self.momentum
                 velocity += change
                 change = velocity
-            self.model.parameters[name] -= self.lr * change
+            self.model.parameters[name] -= self.rate(name) * change
 
 
 class Adam(NumPyOptimizer):
@@ -82,18 +91,31 @@ class Adam(NumPyOptimizer):
             square += (1 - self.beta2) * (gradient * gradient - square)
             unbiased = mean / (1 - self.beta1**self.steps)
             deviation = np.sqrt(square / (1 - self.beta2**self.steps))
-            self.model.parameters[name] -= self.lr * unbiased / (deviation + self.epsilon)
+            step = self.rate(name) * unbiased / (deviation + self.epsilon)
+            self.model.parameters[name] -= step
 
 
 class AdamW(Adam):
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019), as in torch.optim.AdamW.
 
     Before a step, every weight, including biases, is multiplied by 1 - lr * weight_decay.
+    Recurrent layers can have another learning rate, `recurrent_lr`, and the same decay.
     """
 
-    def __init__(self, model: Trainable, lr: float, weight_decay: float | None = None) -> None:
+    def __init__(
+        self,
+        model: Trainable,
+        lr: float,
+        weight_decay: float | None = None,
+        recurrent_lr: float | None = None,
+    ) -> None:
         super().__init__(model, lr)
-        self.weight_decay = Optimizer.given("adamw", lr, weight_decay=weight_decay).decay
+        settings = Optimizer.given(
+            "adamw", lr, weight_decay=weight_decay, recurrent_lr=recurrent_lr
+        )
+        self.weight_decay = settings.decay
+        recurrent = filter(is_recurrent, model.parameters)
+        self.factors = dict.fromkeys(recurrent, settings.recurrent_factor)
 
     def step(self) -> None:
         """Update the model's parameters using its gradients."""

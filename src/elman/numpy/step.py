@@ -16,7 +16,6 @@ from elman.numpy.optimizers import NumPyOptimizer
 __all__ = ["Step"]
 
 WHOLE = slice(0, 1 << 62)
-PART = "part"  # name of the weights of an optimizer for a part of them
 
 
 class Step(GradientStep):
@@ -83,12 +82,16 @@ class Step(GradientStep):
         """Names and shapes of the weights, in the order of `gradient_vector`."""
         return {name: array.shape for name, array in self.model.parameters.items()}
 
-    def partition_optimizer(self, own: slice) -> None:
-        """Restrict the optimizer to a part of the vector of all weights."""
+    def partition_optimizer(self, own: Mapping[str, slice]) -> None:
+        """Restrict the optimizer to parts of the vector of all weights."""
         part = copy.copy(self.model)
-        self._own_part = own
-        part.parameters = {PART: self._vector(self.model.parameters, own)}
+        self._own = own
+        part.parameters = self._own_parts(self.model.parameters)
         self.trainer.optim = part.configure_optimizers()
+
+    def _own_parts(self, arrays: Weights) -> Weights:
+        """This worker's part of each section of the vector of one array for each weight."""
+        return {name: self._vector(arrays, own) for name, own in self._own.items()}
 
     def update_part(self, vector: Array) -> Array:
         """Take the optimizer's step with these gradients of all weights; return its part."""
@@ -96,10 +99,11 @@ class Step(GradientStep):
         part = self.optim.model
         with np.errstate(over="ignore", invalid="ignore"):
             clip_or_measure(self.trainer)
-            part.gradients = {PART: self._vector(self.model.gradients, self._own_part)}
-            part.parameters[PART][:] = self._vector(self.model.parameters, self._own_part)
+            part.gradients = self._own_parts(self.model.gradients)
+            for name, values in self._own_parts(self.model.parameters).items():
+                part.parameters[name][:] = values
             self.optim.step()
-        updated: Array = part.parameters[PART]
+        updated: Array = np.concatenate(list(part.parameters.values()))
         return updated
 
     def weight_vector(self) -> Array:
@@ -111,9 +115,10 @@ class Step(GradientStep):
         for name, array in self._arrays_of(vector):
             self.model.parameters[name][:] = array
 
-    def is_of_part(self, name: str) -> bool:
-        """True if an array of the state contains only the optimizer's part."""
-        return name.endswith(f".{PART}")
+    def section_of(self, name: str) -> str | None:
+        """Section of which an array of the state is the optimizer's; None if of none."""
+        section = name.partition(".")[2]
+        return section if section in self._own else None
 
     def seed_dropout(self, *words: int) -> None:
         """Draw dropout from generators with this seed."""

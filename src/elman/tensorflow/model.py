@@ -265,7 +265,8 @@ class RNNLM(rnnlm.RNNLM, RNNLMScratch):
 
     def configure_optimizers(self) -> Any:
         """The optimizer named in `optimizer`."""
-        return make_optimizer(rnnlm.optimizer_of(self))
+        wanted = rnnlm.optimizer_of(self)
+        return make_optimizer(wanted, lambda: getattr(self.rnn, "trainable_variables", ()))
 
 
 RNNLM.chunked_head = rnnlm.head_of(RNNLM)

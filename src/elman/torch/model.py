@@ -222,7 +222,7 @@ class RNNLM(rnnlm.RNNLM, RNNLMScratch):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The optimizer named in `optimizer`."""
-        return make_optimizer(rnnlm.optimizer_of(self), self.parameters())
+        return make_optimizer(rnnlm.optimizer_of(self), self.named_parameters())
 
 
 RNNLM.chunked_head = rnnlm.head_of(RNNLM)

@@ -74,4 +74,4 @@ class Seq2Seq(seq2seq.Seq2Seq, EncoderDecoder):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam with the learning rate `self.lr`."""
-        return make_optimizer(seq2seq.optimizer_of(self.lr), self.parameters())
+        return make_optimizer(seq2seq.optimizer_of(self.lr), self.named_parameters())

@@ -1,6 +1,7 @@
 """Step: updates and validation in PyTorch."""
 
 from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -9,15 +10,19 @@ import torch
 from elman.core.data.batch import Batch
 from elman.core.errors import ElmanError
 from elman.core.files import memory
-from elman.core.model.weights import Weights
+from elman.core.model.weights import Weights, is_recurrent
 from elman.core.training.step import EarlyStep, clip_or_measure
 from elman.torch.arrays import cpu, numpy
 
 __all__ = ["Step"]
 
+OPTIMIZER = "optim."  # prefix of its arrays in a checkpoint
+
 
 class Step(EarlyStep):
     """Training of a model in PyTorch, batch by batch."""
+
+    _own: Mapping[str, tuple[slice, torch.nn.Parameter]] = MappingProxyType({})  # of each section
 
     @memory.as_memory_error(RuntimeError, "memory")
     def update(self, batch: Batch) -> float:
@@ -96,13 +101,33 @@ class Step(EarlyStep):
         """Names and shapes of the weights, in the order of `gradient_vector`."""
         return {name: tuple(weight.shape) for name, weight in self.model.named_parameters()}
 
-    def partition_optimizer(self, own: slice) -> None:
-        """Restrict the optimizer to a part of the vector of all weights."""
-        self._own_part = own
-        self._part = torch.nn.Parameter(self._weights_of(own))
-        (group,) = self.optim.param_groups
-        group["params"] = [self._part]
+    def partition_optimizer(self, own: Mapping[str, slice]) -> None:
+        """Restrict the optimizer to parts of the vector of all weights."""
+        self._own = {
+            name: (place, torch.nn.Parameter(self._weights_of(place)))
+            for name, place in own.items()
+        }
+        groups = self._groups_by_kind()
+        for group in self.optim.param_groups:
+            group["params"] = []
+        for name, (_, part) in self._own.items():
+            groups[is_recurrent(name)]["params"].append(part)
         self.optim.zero_grad = self.model.zero_grad
+
+    def _groups_by_kind(self) -> dict[bool, dict[str, Any]]:
+        """The optimizer's group of the recurrent weights (True) and of the others (False)."""
+        groups = self.optim.param_groups
+        of = {weight: n for n, group in enumerate(groups) for weight in group["params"]}
+        found: dict[bool, set[int | None]] = {}
+        for name, weight in self.model.named_parameters():
+            found.setdefault(is_recurrent(name), set()).add(of.get(weight))
+        if any(len(numbers) > 1 for numbers in found.values()):
+            raise ElmanError(
+                "an optimizer that is divided among workers requires one group for the weights of "
+                f"recurrent layers and one for all others, got {len(groups)} groups that divide "
+                "these: give such groups, or do not divide it"
+            )
+        return {kind: groups[number or 0] for kind, (number,) in found.items()}
 
     @memory.as_memory_error(RuntimeError, "memory")
     def update_part(self, vector: torch.Tensor) -> torch.Tensor:
@@ -111,11 +136,13 @@ class Step(EarlyStep):
             parameter.grad = part
         with torch.no_grad():
             clip_or_measure(self.trainer)  # in place
-            self._part.grad = vector[self._own_part]
-            self._part.copy_(self._weights_of(self._own_part))
+            for place, part in self._own.values():
+                part.grad = vector[place]
+                part.copy_(self._weights_of(place))
             self.optim.step()
-        self._part.grad = None  # it would keep all gradients
-        return self._part.detach()
+        for _, part in self._own.values():
+            part.grad = None  # it would keep all gradients
+        return torch.cat([part.detach() for _, part in self._own.values()])
 
     def _weights_of(self, own: slice) -> torch.Tensor:
         """Part of all weights as one vector."""
@@ -136,9 +163,10 @@ class Step(EarlyStep):
             for parameter, part in self._parts(vector):
                 parameter.copy_(part)
 
-    def is_of_part(self, name: str) -> bool:
-        """True if an array of the state contains only the optimizer's part."""
-        return name.startswith("optim.") and not name.endswith(".step")
+    def section_of(self, name: str) -> str | None:
+        """Section of which an array of the state is the optimizer's; None if of none."""
+        section, _, kept = name.removeprefix(OPTIMIZER).rpartition(".")
+        return section if section in self._own and kept != "step" else None
 
     def seed_dropout(self, *words: int) -> None:
         """Seed the generators of all devices."""
@@ -166,10 +194,12 @@ class Step(EarlyStep):
             f"model.{name}": numpy(tensor).copy()
             for name, tensor in self.model.state_dict().items()
         }
+        names = self._names_in_optimizer()
         for number, kept in self._optimizer_state()["state"].items():
-            for name, value in kept.items():
+            for kind, value in kept.items():
                 if value is not None:
-                    arrays[f"optim.{number}.{name}"] = numpy(torch.as_tensor(value)).copy()
+                    name = f"{OPTIMIZER}{names[number]}.{kind}"
+                    arrays[name] = numpy(torch.as_tensor(value)).copy()
         arrays["generator"] = torch.get_rng_state().numpy()
         for device in self.trainer.gpus[:1]:
             arrays["generator.gpu"] = (
@@ -184,10 +214,11 @@ class Step(EarlyStep):
             {name: tensors[f"model.{name}"] for name in self.model.state_dict()}
         )
         kept: dict[int, dict[str, torch.Tensor]] = {}
+        numbers = {name: number for number, name in enumerate(self._names_in_optimizer())}
         for name, tensor in tensors.items():
-            if name.startswith("optim."):
-                _, number, part = name.split(".")
-                kept.setdefault(int(number), {})[part] = tensor
+            if name.startswith(OPTIMIZER):
+                weight, _, kind = name.removeprefix(OPTIMIZER).rpartition(".")
+                kept.setdefault(numbers[weight], {})[kind] = tensor
         if kept:
             self.optim.load_state_dict(self._optimizer_state() | {"state": kept})
         torch.set_rng_state(tensors["generator"])
@@ -202,6 +233,14 @@ class Step(EarlyStep):
         """Convert an array from NumPy, on the device of the training."""
         device = self.trainer.gpus[0] if self.trainer.gpus else cpu()
         return torch.from_numpy(array.copy()).to(device)
+
+    def _names_in_optimizer(self) -> list[str]:
+        """Names of the optimizer's weights, or of their sections, in the order of its state."""
+        own = ((part, name) for name, (_, part) in self._own.items())
+        names = {weight: name for name, weight in self.model.named_parameters()} | dict(own)
+        groups = getattr(self.optim, "param_groups", [])
+        weights = (weight for group in groups for weight in group["params"])
+        return [names.get(weight, str(number)) for number, weight in enumerate(weights)]
 
     def _optimizer_state(self) -> dict[str, Any]:
         """State of the optimizer; the book's own SGD has none."""

@@ -80,6 +80,7 @@ def test_a_store_of_byte_pairs_is_trained_on_as_its_text(tmp_path: Path) -> None
         ({"momentum": 0.9, "optimizer": "adam"}, "momentum requires sgd"),
         ({"momentum": 0.9, "weight_decay": 0.1}, "weight decay requires adamw"),
         ({"weight_decay": 0.1, "optimizer": "sgd"}, "weight decay requires adamw"),
+        ({"recurrent_lr": 0.1, "optimizer": "adam"}, "recurrent lr requires adamw"),
         ({"tied": True, "embedding": 8, "hidden": 9}, "tied weights require an embedding"),
         ({"tied": True, "embedding": 0}, "tied weights require an embedding"),
         ({"dropout": 0.5, "layers": 1}, "dropout requires two layers or more"),

@@ -124,6 +124,19 @@ def test_byte_pairs_have_a_wide_embedding_and_no_less_dropout(tokens: int, minut
     assert pairs.input_dropout >= characters.input_dropout
 
 
+def test_recurrent_layers_have_half_of_the_rate_of_a_long_text() -> None:
+    for size, factor in {10_000: 1, 40_000: 1, 100_000: 0.692, 10**6: 0.5}.items():
+        assert chosen(text(size)).recurrent_factor == pytest.approx(factor, rel=0.01)
+        assert chosen(text(size), lr=0.01).recurrent_factor == pytest.approx(factor, rel=0.01)
+        assert chosen(text(size), optimizer="adam").recurrent_factor == 1
+    assert chosen(text(10**6), cell="rnn").recurrent_factor == 1
+
+
+def test_a_rate_of_recurrent_layers_that_is_given_changes_no_other() -> None:
+    settings = chosen(NOVEL, recurrent_lr=0.001)
+    assert (settings.lr, settings.recurrent_lr) == (chosen(NOVEL).lr, 0.001)
+
+
 @given(texts, st.floats(0.01, 10))
 def test_a_time_limit_has_room_for_many_updates(facts: Facts, minutes: float) -> None:
     """So that one update more or less hardly matters, and a limit can be kept."""
@@ -289,7 +302,8 @@ def test_weights_of_byte_pairs_decay_as_much_in_any_training(minutes: float, spe
     tokens = 60 * minutes * speed / (OPERATIONS * products(arch))
     updates = tokens / (settings.batch_size * settings.seq_len)
     assert settings.weight_decay * settings.lr / 2 * updates == pytest.approx(2.0, rel=0.02)
-    assert chosen(NOVEL, minutes=minutes).weight_decay == 0.1
+    assert chosen(NOVEL, minutes=minutes).weight_decay == 0.073
+    assert chosen(text(40_000), minutes=minutes).weight_decay == 0.1
     assert chosen(pairs, minutes=minutes, weight_decay=0.01).weight_decay == 0.01
 
 
@@ -305,15 +319,20 @@ def test_three_lines_describe_the_choice() -> None:
     assert lines[0].startswith(
         "model: gru, 2 layers of 256 units, an embedding of 64, bf16 precision"
     )
-    assert f"learning rate {settings.lr:g}, cosine schedule" in lines[1]
+    rates = f"learning rate {settings.lr:g}, {settings.recurrent_lr:g} in recurrent layers"
+    assert f"{rates}, cosine schedule" in lines[1]
+    adam = choose(OWN | {"optimizer": "adam"}, NOVEL)
+    assert f"adam, learning rate {adam[0].lr:g}, cosine schedule" in adam[1][1]
     assert "3 minutes, " in lines[1]
     one = choose(OWN | {"minutes": 1.0, "epochs": 1}, NOVEL)[1][1]
     assert one.startswith("training: 1 minute, at most 1 epoch, adamw")
     assert one_of(OWN | {"epochs": 7, "minutes": 1.0}).endswith(
         "at most 7 times the 500,000 tokens"
     )
-    assert one_of(OWN | {"epochs": 7}).endswith("weight decay 0.1, for 7 times the 500,000 tokens")
-    assert lines[2].endswith("weight decay 0.1, for 500,000 tokens")
+    assert one_of(OWN | {"epochs": 7}).endswith(
+        "weight decay 0.073, for 7 times the 500,000 tokens"
+    )
+    assert lines[2].endswith("weight decay 0.073, for 500,000 tokens")
 
 
 @pytest.mark.parametrize("order", ["shuffled", "contiguous", "random"])
@@ -349,7 +368,8 @@ def test_the_sizes_to_choose_from_grow() -> None:
 def test_the_learning_rate_grows_with_the_text_up_to_a_bound() -> None:
     texts = [replace(NOVEL, tokens=size, characters=size) for size in (20_000, 160_000, 10**6)]
     small, novel, long = (chosen(facts, hidden=512, epochs=1).lr for facts in texts)
-    assert (small, novel, long) == (0.004, 0.008, 0.008)
+    assert (small, novel, long) == (0.004, 0.011, 0.011)
     assert chosen(texts[2], hidden=32, epochs=1).lr == MAX_LR
+    assert chosen(texts[2], hidden=32, epochs=1, optimizer="adam").lr == 0.016
     assert chosen(texts[2], hidden=32, epochs=1, lr=0.3).lr == 0.3
     assert chosen(texts[2], hidden=512, epochs=1, cell="rnn").lr == 0.004

@@ -117,6 +117,8 @@ def test_each_setting_has_a_help_text_and_a_default_that_is_valid() -> None:
         ({"embedding": 8, "tied": True}, "tied weights require an embedding as large as"),
         ({"momentum": 0.5, "optimizer": "adam"}, "momentum requires sgd, got 0.5 with adam"),
         ({"weight_decay": 0.5}, "weight decay requires adamw, got 0.5 with sgd: leave it out"),
+        ({"recurrent_lr": 0.5}, "recurrent lr requires adamw, got 0.5 with sgd: leave it out"),
+        ({"recurrent_lr": 0, "optimizer": "adamw"}, "recurrent lr must be a finite number above 0"),
         ({"precision": "half"}, "precision must be single or bf16, got 'half'"),
         (
             {"precision": "bf16", "framework": "torch"},

@@ -60,7 +60,8 @@ def test_settings_that_act_on_nothing_are_left_out() -> None:
         "embedding": 0,
         "optimizer": "adam",
     }
-    assert applicable({"layers": 2, "dropout": 0.3, "optimizer": "sgd", "weight_decay": 0.1}) == {
+    of_adamw = {"weight_decay": 0.1, "recurrent_lr": 0.1}
+    assert applicable({"layers": 2, "dropout": 0.3, "optimizer": "sgd"} | of_adamw) == {
         "layers": 2,
         "dropout": 0.3,
         "optimizer": "sgd",

@@ -88,7 +88,8 @@ def test_written_json_is_read_back(record: Any) -> None:
 
 
 SIZES = ("hidden", "layers", "embedding", "seq_len", "batch_size", "epochs", "patience", "seed")
-REALS = ("dropout", "minutes", "lr", "warmup", "clip", "momentum", "weight_decay", "input_dropout")
+REALS = ("dropout", "minutes", "lr", "warmup", "clip", "momentum", "weight_decay", "recurrent_lr")
+REALS += ("input_dropout",)
 SETTINGS: dict[str, Any] = {
     **{"text": "story.txt", "edition": None, "tokenizer": "char", "cell": "rnn"},
     **{"hidden": 4, "layers": 2, "embedding": 0, "tied": False, "dropout": 0.5, "seq_len": 8},

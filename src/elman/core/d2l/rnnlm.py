@@ -117,6 +117,7 @@ class RNNLM(RNNLMScratch):
         momentum: float = 0.0,
         tied: bool = False,
         weight_decay: float | None = None,
+        recurrent_lr: float | None = None,
     ) -> None:
         """Make the model.
 
@@ -128,8 +129,10 @@ class RNNLM(RNNLMScratch):
         - `momentum`: momentum of sgd.
         - `tied`: share the embedding's weights with the output layer.
         - `weight_decay`: weight decay of adamw, 0.01 by default.
+        - `recurrent_lr`: learning rate of the recurrent layers with adamw, `lr` by default.
         """
-        Optimizer.given(optimizer, lr, momentum, weight_decay)  # raises for invalid values
+        # Raises for invalid values.
+        Optimizer.given(optimizer, lr, momentum, weight_decay, recurrent_lr)
         check_language_model(rnn, tied, embedding_size)
         super(RNNLMScratch, self).__init__()  # the framework's Classifier
         self.save_hyperparameters()
@@ -138,7 +141,8 @@ class RNNLM(RNNLMScratch):
 
 def optimizer_of(model: Any) -> Optimizer:
     """The optimizer named by an RNNLM's attributes."""
-    return Optimizer.given(model.optimizer, model.lr, model.momentum, model.weight_decay)
+    settings = model.momentum, model.weight_decay, model.recurrent_lr
+    return Optimizer.given(model.optimizer, model.lr, *settings)
 
 
 def layers_of(classes: Any, arch: Architecture, **options: Any) -> Any:

@@ -41,9 +41,10 @@ UPDATES = 100  # that fit in the time at least, so that it can be kept
 MIN_UPDATES_IN_TIME = 10  # with fewer, nothing is learned, and the training is refused
 MIN_SEQUENCE = 4  # tokens of the shortest part, which is read in as many sequences
 LR, WARMUP = 0.004, 0.02  # the rate of 512 units for a text of RATED characters, or fewer
-RATED = 40_000
-MOST_TIMES = 2.0  # bound of the factor for longer texts, the root of characters / RATED
-MAX_LR = 0.016  # measurements of higher rates disagree
+RATED, GROWTH = 40_000, 0.75  # longer texts have (characters / RATED) ** GROWTH times that rate
+MOST_TIMES, MAX_LR = 2.75, 0.022
+RECURRENT = 1.375  # times that rate that recurrent layers have at most
+ONE_RATE = 2 / MOST_TIMES  # share of both bounds for an optimizer with one rate for all layers
 WEIGHT_DECAY, MAX_WEIGHT_DECAY = 0.1, 0.3
 # Sum over the planned updates of rate times weight decay, with byte pairs. The best one was 2.1 to
 # 2.45 of the updates that took place, about 1.2 times as many.
@@ -238,33 +239,41 @@ def _rows(number: float) -> int:
 
 
 def _choose_optimizer(chosen: dict[str, Any], facts: Facts, updates: float) -> None:
-    """Choose the optimizer, the learning rate and its schedule, and weight decay.
+    """Choose the optimizer, the learning rates and their schedule, and weight decay.
 
     A short text has a lower rate, with which a model learns it by heart later, and so has a cell
     without gates.
     """
     chosen.setdefault("optimizer", "sgd" if chosen.get("momentum") else "adamw")
     kind = OPTIMIZERS[chosen["optimizer"]]
-    times = 1.0
+    share = 1.0 if "recurrent_lr" in kind.takes else ONE_RATE
+    one, times = LR * math.sqrt(512 / chosen["hidden"]), 1.0
     if len(cell_named(chosen["cell"]).gates) > 1:
-        times = min(MOST_TIMES, max(1.0, math.sqrt(facts.characters / RATED)))
-    rate = min(MAX_LR, LR * times * math.sqrt(512 / chosen["hidden"]))
+        times = max(1.0, min(share * MOST_TIMES, (facts.characters / RATED) ** GROWTH))
+    rate = min(share * MAX_LR, times * one)
     rate *= kind.lr / OPTIMIZERS["adamw"].lr
     chosen.setdefault("lr", kind.lr if chosen["optimizer"] == "sgd" else round(rate, 4))
+    if "recurrent_lr" in kind.takes:
+        recurrent = min(1.0, RECURRENT / times) * chosen["lr"]
+        chosen.setdefault("recurrent_lr", float(f"{recurrent:.3g}"))
     if "weight_decay" in kind.takes:  # the mean rate of a cosine is half of the highest
-        chosen.setdefault("weight_decay", _weight_decay(facts, updates * chosen["lr"] / 2))
+        decay = _weight_decay(facts, updates * chosen["lr"] / 2, chosen["lr"] / one)
+        chosen.setdefault("weight_decay", decay)
     chosen.setdefault("schedule", "cosine")
     chosen.setdefault("warmup", WARMUP)
 
 
-def _weight_decay(facts: Facts, rates: float) -> float:
-    """Weight decay for the sum of the rates of all updates.
+def _weight_decay(facts: Facts, rates: float, times: float) -> float:
+    """Weight decay that suits the learning rate.
+
+    - `rates`: sum of the rates of all updates.
+    - `times`: the rate as a multiple of that of a short text.
 
     With AdamW, weights are an average over the last 1 / (rate * weight decay) updates (Wang and
     Aitchison 2024). With byte pairs these are the same share of any training.
     """
     if facts.tokenizer != BPE:
-        return WEIGHT_DECAY
+        return round(min(WEIGHT_DECAY, 2 * WEIGHT_DECAY / times), 3)
     return round(min(MAX_WEIGHT_DECAY, DECAY / rates), 3)
 
 
@@ -298,13 +307,16 @@ def _described(settings: Settings, facts: Facts) -> list[str]:
     between = "" if settings.layers == 1 else f"{settings.dropout:g} between layers, "
     most = "at most " if settings.minutes is not None else ""
     read = "" if settings.epochs is None else f"{most}{settings.epochs:,} times the "
+    rates = f"learning rate {settings.lr:g}"
+    if settings.recurrent_factor != 1:
+        rates += f", {settings.recurrent_lr:g} in recurrent layers"
     units = {CHAR: "", BPE: "byte pairs"}.get(facts.tokenizer, f"{facts.tokenizer}s")
     return [
         *([f"tokens: {units}, a vocabulary of {facts.vocab:,}"] if units else []),
         f"model: {settings.cell}, {layers} of {settings.hidden} units, {inputs}, "
         f"{settings.precision} precision",
-        f"training: {end}{settings.optimizer}, learning rate {settings.lr:g}, "
-        f"{settings.schedule} schedule, {order}batches of {settings.batch_size} {sequences}",
+        f"training: {end}{settings.optimizer}, {rates}, {settings.schedule} schedule, "
+        f"{order}batches of {settings.batch_size} {sequences}",
         f"regularization: dropout {between}{settings.input_dropout:g} on the embedding and "
         f"{settings.output_dropout:g} on outputs, weight decay {settings.weight_decay or 0:g}, for "
         f"{read}{facts.tokens:,} tokens",

@@ -25,6 +25,7 @@ class OfTheModel(Attributes):
     optimizer: Any = UNSET
     momentum: Any = UNSET
     weight_decay: Any = UNSET
+    recurrent_lr: Any = UNSET
     precision: Any = UNSET
 
 

@@ -67,6 +67,7 @@ CHOSEN = frozenset(  # settings that are chosen for a text, unless they are give
         "optimizer",
         "lr",
         "weight_decay",
+        "recurrent_lr",
     }
 )
 DEFAULT_EPOCHS = 100
@@ -360,6 +361,7 @@ NOT_OF_PAIRS = (
     "output_dropout",
     "momentum",
     "weight_decay",
+    "recurrent_lr",
     "shards",
     "partition_optimizer",
     "init",

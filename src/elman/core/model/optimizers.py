@@ -29,13 +29,14 @@ class Kind:
 
     lr: float
     numbers: int
-    takes: Mapping[str, float] = field(default_factory=dict)
+    takes: Mapping[str, float | None] = field(default_factory=dict)
 
 
 OPTIMIZERS = {
     "sgd": Kind(lr=1.0, numbers=0, takes={"momentum": 0.0}),
     "adam": Kind(lr=0.005, numbers=2),
-    "adamw": Kind(lr=0.005, numbers=2, takes={"weight_decay": 0.01}),  # as in PyTorch
+    # Weight decay as in PyTorch.
+    "adamw": Kind(lr=0.005, numbers=2, takes={"weight_decay": 0.01, "recurrent_lr": None}),
 }
 OPTIONAL = tuple(dict.fromkeys(name for kind in OPTIMIZERS.values() for name in kind.takes))
 
@@ -55,9 +56,9 @@ def check_taken(optimizer: str, given: Mapping[str, Any]) -> None:
             )
 
 
-def _defaults(values: Mapping[str, float]) -> str:
+def _defaults(values: Mapping[str, Any]) -> str:
     """Default of each optimizer, in words: `1 with sgd, 0.005 with adam or adamw`."""
-    names: dict[float, list[str]] = {}
+    names: dict[Any, list[str]] = {}
     for name, value in values.items():
         names.setdefault(value, []).append(name)
     return ", ".join(f"{value:g} with {alternatives(those)}" for value, those in names.items())
@@ -91,6 +92,13 @@ class Optimizer:
             }
         ),
     )
+    recurrent_lr: float | None = real(
+        None,
+        f"Learning rate of the recurrent layers with {that_take('recurrent_lr')}; weight decay is "
+        "that of the other layers.",
+        above=0,
+        unset="the learning rate",
+    )
 
     def __post_init__(self) -> None:
         check(self)
@@ -106,12 +114,13 @@ class Optimizer:
         lr: float,
         momentum: float = 0.0,
         weight_decay: float | None = None,
+        recurrent_lr: float | None = None,
     ) -> "Optimizer":
         """The optimizer with a learning rate; None is refused."""
         require_number(
             "a finite number above 0", lambda rate: is_finite_number(rate) and rate > 0, lr=lr
         )
-        return cls(optimizer, lr, momentum, weight_decay)
+        return cls(optimizer, lr, momentum, weight_decay, recurrent_lr)
 
     @property
     def kind(self) -> Kind:
@@ -127,6 +136,11 @@ class Optimizer:
     def decay(self) -> float:
         """Weight decay; 0 for an optimizer that takes none."""
         return self.weight_decay or 0.0
+
+    @property
+    def recurrent_factor(self) -> float:
+        """Learning rate of the recurrent layers as a multiple of that of the others."""
+        return 1.0 if self.recurrent_lr is None else self.recurrent_lr / self.lr
 
     @property
     def arguments(self) -> dict[str, Any]:

@@ -133,6 +133,11 @@ def layer_shapes(
     return shapes
 
 
+def is_recurrent(name: str) -> bool:
+    """True if a weight with this name belongs to the recurrent layers."""
+    return name.startswith("rnn.")
+
+
 def shapes(arch: Architecture) -> Mapping[str, tuple[int, ...]]:
     """Name and shape of each weight of a language model."""
     return _shapes(arch, cell_named(arch.cell))

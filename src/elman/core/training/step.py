@@ -139,8 +139,11 @@ class GradientStep(Step):
         """Seed the generators of dropout with these numbers."""
 
     @abstractmethod
-    def partition_optimizer(self, own: slice) -> None:
-        """Make the optimizer update only this part of the vector of weights."""
+    def partition_optimizer(self, own: Mapping[str, slice]) -> None:
+        """Make the optimizer update only these parts of the vector of weights, one per section.
+
+        The names of sections follow `weights.is_recurrent`, as those of weights do.
+        """
 
     @abstractmethod
     def update_part(self, vector: Any) -> Any:
@@ -155,8 +158,8 @@ class GradientStep(Step):
         """Set all weights."""
 
     @abstractmethod
-    def is_of_part(self, name: str) -> bool:
-        """Return True if an array of `state_dict` contains only this part's optimizer state."""
+    def section_of(self, name: str) -> str | None:
+        """Section of which an array of `state_dict` is the optimizer's state; None if of none."""
 
 
 class EarlyStep(GradientStep):

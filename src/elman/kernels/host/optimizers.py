@@ -11,6 +11,7 @@ from functools import partial
 from itertools import cycle
 from operator import is_
 from threading import Lock
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,7 @@ from elman.kernels.rnn.optimization import (
 
 Array = NDArray[Any]
 Numbers = Mapping[int, float]  # of a rule, by index in `Job.numbers`
+NO_FACTORS: Mapping[str, float] = MappingProxyType({})
 
 
 class Optimization:
@@ -63,6 +65,7 @@ class Optimization:
             numbers=np.zeros(NUMBERS),
             addresses=np.zeros((4, len(sizes)), np.int64),
             sizes=np.array(sizes, np.int64),
+            factors=np.ones(len(sizes)),
             chunks=np.array(chunks, np.int64).reshape(-1, 2),
             sums=np.zeros(len(chunks)),
         )
@@ -93,12 +96,15 @@ class Optimization:
         kept: Sequence[Weights],
         bound: float = math.inf,
         measured: bool = True,
+        factors: Mapping[str, float] = NO_FACTORS,
     ) -> float | None:
         """Apply a rule to gradients with bounded norm; return the norm, if it is measured.
 
-        `kept` are the weights and the rule's memory of each. Return None without any change unless
-        kernels can read and write all arrays: contiguous, float32. A gradient that is not
-        contiguous is copied, unless the rule changes it.
+        `kept` are the weights and the rule's memory of each, `factors` the factors of the rate for
+        weights that have another one.
+
+        Return None without any change unless kernels can read and write all arrays: contiguous,
+        float32. A gradient that is not contiguous is copied, unless the rule changes it.
         """
         with self.lock:
             if self.borrowed:
@@ -109,6 +115,7 @@ class Optimization:
                 return None
             self.job.header[RULE], self.job.header[MEASURED] = rule, measured
             self.job.numbers[BOUND] = bound
+            self.job.factors[:] = [factors.get(name, 1.0) for name in names]
             for place, number in numbers.items():
                 self.job.numbers[place] = number
             run_in_threads(self.work, self.threads, self.queue)
@@ -168,6 +175,7 @@ class CompiledSteps:
     """
 
     model: Any
+    factors: Mapping[str, float]
     _optimization: Optimization | None = None
 
     def rule(self) -> tuple[int, Numbers, Sequence[Weights]]:
@@ -188,7 +196,9 @@ class CompiledSteps:
         rule, numbers, memory = self.rule()
         optimization = self._optimization = current(self._optimization)
         kept = self.model.parameters, *memory
-        return optimization.apply(rule, numbers, self.model.gradients, kept, bound, measured)
+        return optimization.apply(
+            rule, numbers, self.model.gradients, kept, bound, measured, self.factors
+        )
 
 
 def is_compiled(optimizer: Any) -> bool:

@@ -55,6 +55,7 @@ class Job(NamedTuple):
     numbers: NDArray[np.float64]  # (NUMBERS,)
     addresses: NDArray[np.int64]  # (4, arrays)
     sizes: NDArray[np.int64]  # (arrays,): floats
+    factors: NDArray[np.float64]  # (arrays,): factors of the rate
     chunks: NDArray[np.int64]  # (chunks, 2): index of the array, first float
     sums: NDArray[np.float64]  # (chunks,): sums of squares
 
@@ -143,7 +144,8 @@ def update_chunk(job, chunk):
     """Apply the rule to a chunk."""
     array, start, stop = bounds(job, chunk)
     rule, numbers, addresses = job.header[RULE], job.numbers, job.addresses
-    factor, rate = np.float32(numbers[FACTOR]), np.float32(numbers[RATE])
+    factor = np.float32(numbers[FACTOR])
+    rate = np.float32(numbers[RATE] * job.factors[array])
     weight = floats_at(addresses[WEIGHT, array], start, stop)
     gradient = floats_at(addresses[GRADIENT, array], start, stop)
     first = floats_at(addresses[FIRST, array], start, stop)
