@@ -120,10 +120,8 @@ CHANGES = {"rate": Rates, "decay": Decays, "rows": Rows}
 class Changed(numba.AdamW):
     """AdamW with changes, each a class with factors of its own."""
 
-    def __init__(
-        self, model: Any, lr: float, weight_decay: float, changes: Mapping[str, Any]
-    ) -> None:
-        super().__init__(model, lr, weight_decay)
+    def __init__(self, model: Any, changes: Mapping[str, Any], **settings: float) -> None:
+        super().__init__(model, **settings)
         self.changes = [
             change(self, changes[kind]) for kind, change in CHANGES.items() if kind in changes
         ]
@@ -137,31 +135,31 @@ class Changed(numba.AdamW):
             change.after()
 
 
-class Lion(specification.Adam):
+class Lion(specification.AdamW):
     """Lion (Chen et al. 2023), algorithm 2, with the paper's constants."""
 
     beta1, beta2 = 0.9, 0.99
 
-    def __init__(self, model: Any, lr: float, weight_decay: float, factor: float) -> None:
-        super().__init__(model, lr)
-        self.weight_decay, self.factor = weight_decay, factor
+    def __init__(self, model: Any, factor: float, **settings: float) -> None:
+        super().__init__(model, **settings)
+        self.factor = factor
 
     def step(self) -> None:
         """Update the model's parameters using its gradients."""
-        rate, kept = self.lr * self.factor, 1 - self.lr * self.weight_decay
+        kept = 1 - self.lr * self.weight_decay
         for name, gradient in self.model.gradients.items():
             mean, value = self.mean[name], self.model.parameters[name]
             change = np.sign(self.beta1 * mean + (1 - self.beta1) * gradient)
             value *= np.float32(kept)
-            value -= np.float32(rate) * change
+            value -= np.float32(self.rate(name) * self.factor) * change
             mean += np.float32(1 - self.beta2) * (gradient - mean)
 
 
 class Beta2(specification.AdamW):
     """AdamW with another average of squares."""
 
-    def __init__(self, model: Any, lr: float, weight_decay: float, beta2: float) -> None:
-        super().__init__(model, lr, weight_decay)
+    def __init__(self, model: Any, beta2: float, **settings: float) -> None:
+        super().__init__(model, **settings)
         self.beta2 = beta2
 
 
@@ -170,9 +168,9 @@ class Muon(numba.AdamW):
 
     momentum = 0.95
 
-    def __init__(self, model: Any, lr: float, weight_decay: float, rate: float) -> None:
-        super().__init__(model, lr, weight_decay)
-        self.factor = rate / lr  # a schedule changes lr
+    def __init__(self, model: Any, rate: float, **settings: float) -> None:
+        super().__init__(model, **settings)
+        self.factor = rate / self.lr  # a schedule changes lr
         self.velocity = {
             name: np.zeros_like(value)
             for name, value in model.parameters.items()
