@@ -88,7 +88,7 @@ def models() -> Calls:
             RNNLM,
             {
                 **{"rnn": RNN(5, 3), "vocab_size": 5, "lr": 0.1, "embedding_size": 0},
-                **{"optimizer": "sgd", "momentum": 0.0, "tied": False, "seed": 0},
+                **{"optimizer": "adamw", "momentum": 0.0, "tied": False, "seed": 0},
                 **{"weight_decay": 0.0, "recurrent_lr": 0.1},
                 "precision": "single",
             },
