@@ -16,7 +16,7 @@ def make_optimizer(wanted: Optimizer) -> optax.GradientTransformation:
     if wanted.optimizer == "adamw":
         return optax.chain(
             optax.scale_by_adam(),
-            *([recurrent_scaled(factor)] if (factor := wanted.recurrent_factor) != 1 else []),
+            recurrent_scaled(wanted.recurrent_factor),
             optax.add_decayed_weights(wanted.decay),
             optax.scale_by_learning_rate(wanted.lr),
         )
@@ -25,6 +25,8 @@ def make_optimizer(wanted: Optimizer) -> optax.GradientTransformation:
 
 def recurrent_scaled(factor: float) -> optax.GradientTransformation:
     """Multiply the steps of recurrent layers by a factor."""
+    if factor == 1:
+        return optax.identity()
 
     def scaled(path: Any, step: Any) -> Any:
         return step * factor if is_recurrent(name_of(path)) else step
