@@ -10,8 +10,19 @@ from torch.nn import functional as F
 BLOCKS = 3  # of minGRU
 
 
+class Rates(NamedTuple):
+    """Highest learning rates of the recurrent and of the other layers, and their weight decay.
+
+    - `decay`: at the rate of the other layers; recurrent layers decay as much in an update.
+    """
+
+    others: float
+    recurrent: float
+    decay: float
+
+
 class Sizes(NamedTuple):
-    """Sizes of the plain GRU, its learning rate, and dropout of inputs and outputs.
+    """Sizes of the plain GRU, its learning rates, and dropout of inputs and outputs.
 
     - `pairs`: number of byte pairs; 0 for characters.
     - `windows`: those of a stretch of the text.
@@ -21,7 +32,7 @@ class Sizes(NamedTuple):
     windows: int
     hidden: int
     embedding: int
-    lr: float
+    rates: Rates
     inputs: float
     outputs: float
 

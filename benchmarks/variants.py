@@ -27,8 +27,9 @@ Hidden units are chosen so that a token takes as many operations. One of the GRU
 - growing-sequences: a quarter each with 32, 16, 8 and 4 sequences of 16, 32, 64 and 128 tokens.
 
 An update has 8 sequences of 64 tokens from stretches of the text in random order, AdamW with a
-cosine. Prints a row for each variant: its sizes, nats for each character of the validation part
-with every seed, their mean, and how much lower it is than that of the first.
+cosine, and the rates and decay that `elman train` chooses for the GRU. Prints a row for each
+variant: its sizes, nats for each character of the validation part with every seed, their mean, and
+how much lower it is than that of the first.
 """
 
 import argparse
@@ -36,19 +37,19 @@ import statistics
 from collections.abc import Iterator
 
 import torch
-from bare.characters import CLIP, optimizer_of, prepare, rate, read
+from bare.characters import CLIP, prepare, rate, read
 from bare.torch_lstm import stream_loss
 from quality import FOLDER
 from quality_texts import TEXTS, parts
 from reporting import print_header, print_machine, print_row
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from variant_models import Model, Sizes, like
+from variant_models import Model, Rates, Sizes, like
 
 SIZES = {  # as chosen for half a minute at 100 GFLOP/s
-    "long": Sizes(2048, 1, 128, 128, 0.016, 0.0, 0.0),
-    "short": Sizes(0, 4, 224, 64, 0.0121, 0.01, 0.3),
-    "lines": Sizes(0, 4, 224, 64, 0.0121, 0.0, 0.0),
+    "long": Sizes(2048, 1, 128, 128, Rates(0.022, 0.011, 0.067), 0.0, 0.0),
+    "short": Sizes(0, 4, 224, 64, Rates(0.0157, 0.0083, 0.077), 0.01, 0.3),
+    "lines": Sizes(0, 4, 224, 64, Rates(0.0166, 0.0083, 0.073), 0.0, 0.0),
 }
 MODELS = [
     "gru",
@@ -71,7 +72,7 @@ STAGES = {  # sequences and steps of each stage of a training
 }
 USUAL = [(8, STEPS)]
 TRAININGS = ["average", "tail", "trapezoid", *STAGES]
-WARMUP, DECAY = 0.02, 0.1
+WARMUP = 0.02
 AVERAGED = 0.998  # of a moving average that an update keeps
 AVERAGED_FROM = {"average": 0.5, "tail": 0.75}  # share of a training before its averaged part
 FALL = 0.7  # share of a training before the rate of a trapezoid falls
@@ -102,6 +103,18 @@ def factor(variant: str, share: float) -> float:
     return 1.0 if variant == "tail" else min(1.0, (1 - share) / (1 - FALL))
 
 
+def optimizer_of(model: Model) -> torch.optim.Optimizer:
+    """AdamW whose rate of recurrent layers is another, with the same decay of all weights."""
+    rates, recurrent = model.sizes.rates, list(model.layers.parameters())
+    others = [weight for name, weight in model.named_parameters() if name[:7] != "layers."]
+    decay = rates.decay * rates.others  # that an update takes of a weight at the highest rate
+    groups = [
+        {"params": weights, "peak": peak, "weight_decay": decay / peak}
+        for weights, peak in ((others, rates.others), (recurrent, rates.recurrent))
+    ]
+    return torch.optim.AdamW(groups, fused=True)
+
+
 def average_of(variant: str, model: Model) -> AveragedModel | None:
     """The averaged weights of a variant: a moving average, or the mean; None if it has none."""
     if variant == "average":
@@ -112,7 +125,7 @@ def average_of(variant: str, model: Model) -> AveragedModel | None:
 def learn(model: Model, variant: str, ids: Tensor, operations: float) -> None:
     """Train with so many operations; the model ends with averaged weights if the variant has."""
     sizes, stages = model.sizes, STAGES.get(variant, USUAL)
-    optimizer, averaged = optimizer_of(model, sizes.lr, DECAY), average_of(variant, model)
+    optimizer, averaged = optimizer_of(model), average_of(variant, model)
     for number, (batch, steps) in enumerate(stages):
         updates = int(operations / len(stages) / (6 * model.products() * batch * steps))
         batches = stretches(ids, batch, steps, max(1, sizes.windows * STEPS // steps))
@@ -120,7 +133,7 @@ def learn(model: Model, variant: str, ids: Tensor, operations: float) -> None:
         for update, (X, Y, begins) in zip(range(updates), batches, strict=False):
             share = (number + update / updates) / len(stages)
             for group in optimizer.param_groups:
-                group["lr"] = sizes.lr * factor(variant, share)
+                group["lr"] = group["peak"] * factor(variant, share)
             state = None if begins or state is None else [each.detach() for each in state]
             losses, state = model(X, Y, state)
             optimizer.zero_grad()
