@@ -307,6 +307,12 @@ def test_weights_of_byte_pairs_decay_as_much_in_any_training(minutes: float, spe
     assert chosen(pairs, minutes=minutes, weight_decay=0.01).weight_decay == 0.01
 
 
+def test_weights_decay_as_much_with_a_constant_rate_as_with_a_cosine() -> None:
+    pairs = replace(text(1_000_000), characters=4_000_000, vocab=2048, tokenizer="bpe")
+    cosine, constant = chosen(pairs, minutes=3), chosen(pairs, minutes=3, schedule="constant")
+    assert constant.weight_decay == pytest.approx(cosine.weight_decay / 2, abs=0.001)
+
+
 def test_a_low_learning_rate_has_the_highest_weight_decay() -> None:
     pairs = replace(text(1_000_000), vocab=2048, tokenizer="bpe")
     assert chosen(pairs, lr=1e-4).weight_decay == 0.3

@@ -256,10 +256,11 @@ def _choose_optimizer(chosen: dict[str, Any], facts: Facts, updates: float) -> N
     if "recurrent_lr" in kind.takes:
         recurrent = min(1.0, RECURRENT / times) * chosen["lr"]
         chosen.setdefault("recurrent_lr", float(f"{recurrent:.3g}"))
-    if "weight_decay" in kind.takes:  # the mean rate of a cosine is half of the highest
-        decay = _weight_decay(facts, updates * chosen["lr"] / 2, chosen["lr"] / one)
-        chosen.setdefault("weight_decay", decay)
     chosen.setdefault("schedule", "cosine")
+    if "weight_decay" in kind.takes:
+        mean = chosen["lr"] / (2 if chosen["schedule"] == "cosine" else 1)
+        decay = _weight_decay(facts, updates * mean, chosen["lr"] / one)
+        chosen.setdefault("weight_decay", decay)
     chosen.setdefault("warmup", WARMUP)
 
 
