@@ -21,14 +21,19 @@ MINUTES = 1, 3, 10
 WHOLE = 1_000_000_000  # more characters than any text has
 CHARACTERS = 480  # of a sample
 TEMPERATURE = 0.7
+TITLES = {
+    "german": "German quotations",
+    "king-james": "The King James Bible",
+    "words": "English words, a line each",
+}
 HEAD = """\
-# What 1, 3 and 10 minutes write
+# What models write after 1, 3 and 10 minutes
 
 Nothing but a text and the minutes was given. Each sample is the first one that the model wrote at
 temperature 0.7 with seed 0. Bits per character are those of the first 150,000 characters of a part
 of the text that no model read during training.
 """
-COUNTED = """
+COUNTED = """\
 The clock of these trainings counted operations: a minute has as many updates as one of a machine
 that computes {gflops:g} GFLOP/s, and the page does not depend on what else the machine did.
 """
@@ -65,7 +70,7 @@ def main() -> None:
     command = " ".join(["python benchmarks/written.py", *sys.argv[1:]])
     print(f"(`{command}`, {processor()}, {instructions()})\n")
     for name in asked.texts:
-        print(f"## {name}\n")
+        print(f"## {TITLES.get(name, name)}\n")
         for minutes in MINUTES:
             print(section(name, minutes, asked.counted), flush=True)
 
