@@ -106,7 +106,7 @@ def factor(variant: str, share: float) -> float:
 def optimizer_of(model: Model) -> torch.optim.Optimizer:
     """AdamW whose rate of recurrent layers is another, with the same decay of all weights."""
     rates, recurrent = model.sizes.rates, list(model.layers.parameters())
-    others = [weight for name, weight in model.named_parameters() if name[:7] != "layers."]
+    others = [weight for name, weight in model.named_parameters() if not name.startswith("layers.")]
     decay = rates.decay * rates.others  # that an update takes of a weight at the highest rate
     groups = [
         {"params": weights, "peak": peak, "weight_decay": decay / peak}

@@ -258,8 +258,8 @@ def _choose_optimizer(chosen: dict[str, Any], facts: Facts, updates: float) -> N
         chosen.setdefault("recurrent_lr", float(f"{recurrent:.3g}"))
     chosen.setdefault("schedule", "cosine")
     if "weight_decay" in kind.takes:
-        mean = chosen["lr"] / (2 if chosen["schedule"] == "cosine" else 1)
-        decay = _weight_decay(facts, updates * mean, chosen["lr"] / one)
+        mean_rate = chosen["lr"] / (2 if chosen["schedule"] == "cosine" else 1)
+        decay = _weight_decay(facts, updates * mean_rate, chosen["lr"] / one)
         chosen.setdefault("weight_decay", decay)
     chosen.setdefault("warmup", WARMUP)
 
