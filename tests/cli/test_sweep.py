@@ -305,6 +305,10 @@ def test_workers_do_not_sweep(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
             ("sweep", "a.txt", "--space", "hidden=4..8", "--hidden", "4"),
             "hidden cannot be both searched and given, got 4",
         ),
+        (
+            ("sweep", "a.txt", "--space", "recurrent_lr=0.001..0.01", "--optimizer", "sgd"),
+            "recurrent_lr is searched, but has no effect with the other settings that are given",
+        ),
         (("sweep", "a.txt", "--space", "hidden=4..8", "--trials", "0"), "trials must be 1"),
         (("sweep", "--resume", "none"), "none is not a sweep: it has no sweep.json"),
         (
