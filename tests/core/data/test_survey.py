@@ -24,7 +24,7 @@ def test_a_text_within_the_sample_is_counted(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["text.txt", "text.txt.gz"])
 def test_a_longer_text_is_estimated(tmp_path: Path, name: str) -> None:
-    # Numbers in no order: gzip reads up to 128 KB ahead, which is much of a text that is repetitive.
+    # Numbers in no order: gzip reads up to 128 KB ahead, much of a text that repeats itself.
     raw = "".join(f"{number * 2654435761 % 2**32} Grüße, 世界!\n" for number in range(400_000))
     assert len(raw) > survey.SAMPLE_CHARACTERS
     path = tmp_path / name
