@@ -3,9 +3,10 @@
     python -m tests.emulation.arm [--cpu NAME ...] FOLDER [PYTEST WORDS]
 
 FOLDER receives an ARM root file system (Python from Debian's packages, dependencies from PyPI's
-wheels) on the first run, and a log for each processor. Needs Debian 13 and its `apt-get`, but no
-rights of an administrator: packages are downloaded and unpacked, not installed. Compiling the
-kernels of a cell takes minutes. The emulation shows results, not speed.
+wheels) on the first run, and a log for each processor. Needs Debian 13 with its `apt-get` and
+Python, but no rights of an administrator: packages are downloaded and unpacked, not installed.
+Kernels are compiled outside of the emulation (cross_compiling.py). The emulation shows results, not
+speed.
 """
 
 import argparse
@@ -14,7 +15,10 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import version
 from pathlib import Path
+
+from tests.emulation.cross_compiling import COMPILER, SOURCES
 
 REPOSITORY = Path(__file__).parents[2]
 VERSION = "3.13"  # Debian 13's Python
@@ -24,6 +28,7 @@ LIBRARIES = "libc6 libgcc-s1 libstdc++6 zlib1g libexpat1 libssl3t64 libffi8 libb
 LIBRARIES += " libsqlite3-0 libuuid1 libzstd1 libncursesw6 libtinfo6 libreadline8t64"
 QEMU = ["qemu-user", "qemu-user-static"]  # both: one has a link to the other's file
 TEST_PACKAGES = ["pytest", "pytest-timeout", "hypothesis"]
+COMPILING = ["numba", "llvmlite", "numpy"]  # the same versions compile outside of the emulation
 PLATFORMS = ["manylinux2014", "manylinux_2_17", "manylinux_2_26", "manylinux_2_27"]
 PLATFORMS += ["manylinux_2_28"]
 # Processors and their instructions for Numba; without any, it uses those that LLVM finds. LLVM
@@ -43,6 +48,8 @@ def main() -> None:
     missing = [name for name in ("apt-get", "dpkg-deb") if shutil.which(name) is None]
     if missing:
         raise SystemExit(f"the emulation needs Debian 13: {' and '.join(missing)} are missing")
+    if sys.version_info[:2] != tuple(map(int, VERSION.split("."))):
+        raise SystemExit(f"the emulation needs Python {VERSION}, got {sys.version.split()[0]}")
     folder = asked.folder.resolve()
     prepare(folder)
     failed = [cpu for cpu in asked.cpu or PROCESSORS if not run(folder, cpu, asked.words or TESTS)]
@@ -104,6 +111,7 @@ def install(to: Path) -> None:
     command += ["--only-binary=:all:", "--python-version", VERSION]
     for platform in PLATFORMS:
         command += ["--platform", f"{platform}_aarch64"]
+    command += [f"{name}=={version(name)}" for name in COMPILING]
     subprocess.run([*command, *project["dependencies"], *TEST_PACKAGES], check=True)
 
 
@@ -111,10 +119,13 @@ def run(folder: Path, cpu: str, words: list[str]) -> bool:
     """Run pytest on an emulated processor; return True if it passes."""
     log, cache = folder / f"{cpu}.log", folder / f"cache-{cpu}"
     cache.mkdir(mode=0o700, exist_ok=True)
+    sources = [str(REPOSITORY / "src"), str(REPOSITORY)]
     env = {
         **os.environ,
         "PYTHONHOME": str(folder / "root" / "usr"),
-        "PYTHONPATH": os.pathsep.join(map(str, (REPOSITORY / "src", folder / "site"))),
+        "PYTHONPATH": os.pathsep.join([*sources, str(folder / "site")]),
+        COMPILER: sys.executable,
+        SOURCES: os.pathsep.join(sources),
         "PYTHONDONTWRITEBYTECODE": "1",
         "NUMBA_CACHE_DIR": str(cache),
         # The kernels of NumPy's OpenBLAS for SME compute wrong products in the emulation.
@@ -123,7 +134,8 @@ def run(folder: Path, cpu: str, words: list[str]) -> bool:
     features = PROCESSORS.get(cpu)
     if features:
         env.setdefault("NUMBA_CPU_FEATURES", features)
-    options = ["-p", "no:cacheprovider", "--timeout", "3600", "--durations", "10", "-v"]
+    options = ["-p", "no:cacheprovider", "-p", "tests.emulation.cross_compiling"]
+    options += ["--timeout", "3600", "--durations", "10", "-v"]
     command = [python(folder, cpu), "-m", "pytest", *options, *words]
     with log.open("w", encoding="utf-8") as file:
         done = subprocess.run(
