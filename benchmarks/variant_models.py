@@ -153,7 +153,8 @@ class Model(nn.Module):
         if self.variant == "skip":
             values = torch.cat((values, inputs), -1)
         logits = self.head(values)
-        return F.cross_entropy(logits.movedim(2, 1), targets, reduction="none"), after
+        losses = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
+        return losses.view_as(targets), after
 
 
 def layers_of(variant: str, features: int, hidden: int) -> list[nn.Module]:
