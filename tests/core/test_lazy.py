@@ -3,11 +3,11 @@
 import subprocess
 import sys
 
-FRAMEWORKS = ("numba", "torch", "tensorflow", "jax", "mxnet", "matplotlib", "IPython")
+HEAVY = ("numba", "torch", "tensorflow", "jax", "mxnet", "matplotlib", "IPython", "ssl")
 
 
 def loaded_after(code: str) -> list[str]:
-    names = f"print([name for name in {FRAMEWORKS} if name in sys.modules])"
+    names = f"print([name for name in {HEAVY} if name in sys.modules])"
     command = [sys.executable, "-c", f"import sys\n{code}\n{names}"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return list(eval(done.stdout.splitlines()[-1]))

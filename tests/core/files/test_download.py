@@ -17,7 +17,7 @@ from urllib.request import Request
 import pytest
 
 from elman.core.errors import ElmanError, MachineError
-from elman.core.files import atomic, download
+from elman.core.files import atomic, download, https
 
 URL = "https://example.org/books/book.txt?edition=2"
 BOOK = [b"a ", b"book", b" in pieces"]
@@ -50,7 +50,7 @@ def answer(
     monkeypatch: pytest.MonkeyPatch, pieces: Iterable[bytes | Exception], length: int | None = None
 ) -> Response:
     response = Response(pieces, length)
-    monkeypatch.setattr(download, "_open", lambda url: response)
+    monkeypatch.setattr(https, "_open", lambda url, seconds: response)
     return response
 
 
@@ -229,7 +229,7 @@ def test_an_address_that_names_no_file_is_refused(tmp_path: Path, url: str) -> N
 
 @pytest.mark.parametrize("url", ["http://example.org/x", "ftp://example.org/x"])
 def test_a_redirection_to_another_protocol_is_not_followed(url: str) -> None:
-    follow = download._HttpsRedirects().redirect_request
+    follow = https._HttpsRedirects().redirect_request
     headers = http.client.HTTPMessage()
     request = follow(Request(URL), None, 302, "Found", headers, "https://example.org/y")
     assert request is not None
@@ -240,7 +240,7 @@ def test_a_redirection_to_another_protocol_is_not_followed(url: str) -> None:
 
 def test_the_opener_knows_no_other_protocol() -> None:
     for url in ("http://127.0.0.1:9/x", Path(__file__).as_uri(), "data:,x"):
-        with pytest.raises(URLError, match="unknown url type"), download._open(url):
+        with pytest.raises(URLError, match="unknown url type"), https._open(url, 600):
             pass
 
 
