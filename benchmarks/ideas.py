@@ -9,6 +9,7 @@ these, or an optimizer, a schedule and settings joined by +:
 - lion=FACTOR, Lion (Chen et al. 2023) with the chosen rate times a factor, and the chosen decay
   divided by it;
 - muon=RATE, Muon (Jordan 2024) for the recurrent weights, gate by gate, with AdamW for the others;
+  the clock counts its products, too;
 - beta2=VALUE, AdamW with another average of squares;
 - rate.NAME=FACTOR, AdamW with the rate times a factor for weights whose name begins with NAME, as
   in rate.embedding=2 or rate.rnn.weight_hh=0.5; decay.NAME=FACTOR, only the decay;
@@ -33,15 +34,17 @@ from typing import Any
 
 import numpy as np
 from reporting import print_header, print_machine, print_row
-from tokens import trained
+from tokens import Counted, trained
 
 from elman import numba
 from elman.core.model import weights
 from elman.core.model.weights import Weights
+from elman.core.training import trainer as training
 from elman.core.training.schedule import MIN_FACTOR, Schedule
 from elman.numpy import optimizers as specification
 
 INITIAL = weights.initial
+STEPS = 5  # of Newton and Schulz in an update of Muon; each has three products
 ADAMW, COSINE = numba.RNNLM.optimizers["adamw"], Schedule.factor
 
 
@@ -187,6 +190,8 @@ class Muon(numba.AdamW):
             ahead = gradient + np.float32(self.momentum) * (velocity - gradient)
             size = values[name].shape[1]
             change = orthogonalized(ahead.reshape(-1, size, size)).reshape(-1, size)
+            if isinstance(training.time, Counted):
+                training.time.others += STEPS * 6 * size**2 * len(ahead)
             kept = np.float32(1 - rate * self.weight_decay)
             after[name] = kept * values[name] - np.float32(rate) * change
         super().step()
@@ -195,10 +200,10 @@ class Muon(numba.AdamW):
 
 
 def orthogonalized(gates: np.ndarray) -> np.ndarray:
-    """Matrices (gates, n, n) with singular values near 1: five steps of Newton and Schulz."""
+    """Matrices (gates, n, n) with singular values near 1, by steps of Newton and Schulz."""
     a, b, c = 3.4445, -4.7750, 2.0315  # Jordan 2024
     x = gates / (np.linalg.norm(gates, axis=(1, 2), keepdims=True) + 1e-7)
-    for _ in range(5):
+    for _ in range(STEPS):
         square = x @ x.transpose(0, 2, 1)
         x = a * x + (b * square + c * square @ square) @ x
     return x

@@ -41,6 +41,7 @@ class Counted(Callback):
 
     def __init__(self, speed: float) -> None:
         self.speed, self.now = speed, 0.0
+        self.others = 0.0  # operations that an optimizer adds
         training.time = self  # type: ignore[attr-defined]
         choice.operations_per_second = lambda *_: PROBED * speed  # type: ignore[assignment]
 
@@ -51,7 +52,8 @@ class Counted(Callback):
     def after_update(self, trainer: TrainerLike) -> None:
         """Count the update, and a share of a validation."""
         operations = weights.OPERATIONS * weights.products(architecture(trainer.model))
-        self.now = VALIDATED * operations * trainer.reached().tokens / self.speed
+        operations *= VALIDATED * trainer.reached().tokens
+        self.now = (operations + self.others) / self.speed
 
 
 def texts(name: str, characters: int, folder: Path) -> tuple[Path, Path]:
