@@ -22,15 +22,15 @@ def chunks(url: str, most: int, seconds: float) -> Iterator[bytes]:
     """
     began = time.monotonic()
     try:
-        yield from _received(url, most, began + seconds, seconds)
+        yield from _received(url, most, seconds)
     except (OSError, http.client.HTTPException, ValueError) as error:
         late = time.monotonic() - began > seconds
         why = f"it takes more than {seconds} seconds" if late else str(error)
         raise OSError(why) from error
 
 
-def _received(url: str, most: int, end: float, seconds: float) -> Iterator[bytes]:
-    received = 0
+def _received(url: str, most: int, seconds: float) -> Iterator[bytes]:
+    received, end = 0, time.monotonic() + seconds
     with _open(url, seconds) as response:
         length = response.length  # None if the server does not send it
         while length is None or received < length:
