@@ -307,7 +307,7 @@ def test_workers_do_not_sweep(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
         ),
         (
             ("sweep", "a.txt", "--space", "recurrent_lr=0.001..0.01", "--optimizer", "sgd"),
-            "recurrent_lr is searched, but has no effect with the other settings that are given",
+            "recurrent_lr has no effect with optimizer sgd: leave it out of the space, or change",
         ),
         (("sweep", "a.txt", "--space", "hidden=4..8", "--trials", "0"), "trials must be 1"),
         (("sweep", "--resume", "none"), "none is not a sweep: it has no sweep.json"),

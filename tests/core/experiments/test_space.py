@@ -1,9 +1,11 @@
 """Search spaces are read as written, and refuse what no training could have."""
 
+from typing import Any
+
 import pytest
 
 from elman.core.errors import ElmanError
-from elman.core.experiments.space import Range, applicable, parse
+from elman.core.experiments.space import Range, applicable, check_effects, parse
 
 
 def test_a_space_has_ranges_and_choices() -> None:
@@ -69,3 +71,35 @@ def test_settings_that_act_on_nothing_are_left_out() -> None:
     sizes = {"vocab_size": 512, "min_freq": 2}
     for tokenizer, acting in (("bpe", {"vocab_size": 512}), ("byte", {}), ("word", sizes)):
         assert applicable({"tokenizer": tokenizer} | sizes) == {"tokenizer": tokenizer} | acting
+
+
+@pytest.mark.parametrize(
+    ("text", "given", "message"),
+    [
+        ("optimizer=sgd|adam, recurrent_lr=0.1..0.2", {}, "with optimizer sgd or adam: leave it"),
+        ("layers=1, dropout=0..0.5", {}, "dropout has no effect with layers 1"),
+        ("dropout=0..0.5", {"layers": 1}, "dropout has no effect with layers 1"),
+        ("embedding=0, input_dropout=0..0.5", {}, "input_dropout has no effect with embedding 0"),
+        ("min_freq=1|2", {"tokenizer": "bpe"}, "or change tokenizer"),
+    ],
+)
+def test_a_setting_without_effect_in_any_trial_is_refused(
+    text: str, given: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ElmanError, match=message):
+        check_effects(parse(text), given)
+
+
+@pytest.mark.parametrize(
+    ("text", "given"),
+    [
+        ("optimizer=sgd|adamw, recurrent_lr=0.1..0.2", {}),
+        ("layers=1..2, dropout=0..0.5", {}),
+        ("dropout=0..0.5, vocab_size=257..512", {}),
+        ("min_freq=1|2", {"tokenizer": "word", "layers": 1}),
+    ],
+)
+def test_a_setting_with_an_effect_in_some_trials_is_searched(
+    text: str, given: dict[str, Any]
+) -> None:
+    check_effects(parse(text), given)

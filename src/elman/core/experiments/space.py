@@ -5,8 +5,9 @@ a real number, and a choice.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from types import NoneType
 from typing import Any, get_args, get_type_hints
 
@@ -115,20 +116,41 @@ def _value(name: str, kind: type, text: str) -> Any:
     return value
 
 
-def applicable(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Omit settings of a space that have no effect, such as dropout with a single layer.
+def _takes(name: str, optimizer: str) -> bool:
+    return name in OPTIMIZERS[optimizer].takes
 
-    This depends on the values or defaults of other settings.
-    """
-    settings = dict(given)
-    optimizer = settings.get("optimizer")
-    for name, acts in (
-        ("dropout", settings.get("layers", 2) > 1),
-        ("input_dropout", settings.get("embedding", 1) > 0),
-        ("vocab_size", settings.get("tokenizer") != BYTE),
-        ("min_freq", settings.get("tokenizer") not in (BYTE, BPE)),
-        *((name, optimizer is None or name in OPTIMIZERS[optimizer].takes) for name in OPTIONAL),
-    ):
-        if not acts:
-            settings.pop(name, None)
-    return settings
+
+# Settings that have an effect only with some values of another setting.
+CONDITIONS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "dropout": ("layers", lambda layers: layers > 1),
+    "input_dropout": ("embedding", lambda size: size > 0),
+    "vocab_size": ("tokenizer", lambda tokenizer: tokenizer != BYTE),
+    "min_freq": ("tokenizer", lambda tokenizer: tokenizer not in (BYTE, BPE)),
+    **{name: ("optimizer", partial(_takes, name)) for name in OPTIONAL},
+}
+
+
+def applicable(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Omit settings that have no effect with the others, such as dropout with a single layer."""
+    return {name: value for name, value in given.items() if _has_effect(name, given)}
+
+
+def check_effects(space: Mapping[str, Values], given: Mapping[str, Any]) -> None:
+    """Raise an ElmanError if a setting of a space has no effect in any trial."""
+    for name in filter(CONDITIONS.__contains__, space):
+        other, _ = CONDITIONS[name]
+        found = space.get(other, (given.get(other),))
+        values = (found.low, found.high) if isinstance(found, Range) else found
+        if not any(_has_effect(name, {other: value}) for value in values):
+            raise ElmanError(
+                f"{name} has no effect with {other} {' or '.join(map(str, values))}: leave it out "
+                f"of the space, or change {other}"
+            )
+
+
+def _has_effect(name: str, given: Mapping[str, Any]) -> bool:
+    """True if a setting has an effect, or may have one since the other setting is not given."""
+    if name not in CONDITIONS:
+        return True
+    other, condition = CONDITIONS[name]
+    return given.get(other) is None or condition(given[other])

@@ -131,7 +131,7 @@ def begin(folder: Path, sweep: Sweep) -> Sweep:
     """
     check_given(Settings, sweep.given)
     check_here(sweep.given)
-    _check_effects(sweep)
+    space.check_effects(space.parse(sweep.space), sweep.given)
     atomic.check_new(folder)
     if sweep.storage:
         _database(sweep.storage)
@@ -139,17 +139,6 @@ def begin(folder: Path, sweep: Sweep) -> Sweep:
     (folder / TRIALS).mkdir(parents=True)
     json_files.write(folder / SETTINGS, asdict(sweep))
     return sweep
-
-
-def _check_effects(sweep: Sweep) -> None:
-    """Raise an ElmanError if a setting of the space never has an effect."""
-    for name, values in space.parse(sweep.space).items():
-        value = values.low if isinstance(values, space.Range) else values[0]
-        if name not in space.applicable({**sweep.given, name: value}):
-            raise ElmanError(
-                f"{name} is searched, but has no effect with the other settings that are given: "
-                "leave it out of the space, or change them"
-            )
 
 
 def _read_by(given: Mapping[str, Any]) -> list[str]:
