@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 HEAVY = ("numba", "torch", "tensorflow", "jax", "mxnet", "matplotlib", "IPython", "ssl")
 
@@ -13,14 +14,24 @@ def loaded_after(code: str) -> list[str]:
     return list(eval(done.stdout.splitlines()[-1]))
 
 
-def test_importing_elman_and_its_command_line_loads_no_framework() -> None:
+def command(*words: str) -> str:
+    """Code that runs a command of elman."""
+    return (
+        f"sys.argv[1:] = {words}\nfrom elman.cli import main\n"
+        "try: main()\nexcept SystemExit as end: assert not end.code"
+    )
+
+
+def test_importing_elman_and_its_command_line_loads_nothing_heavy() -> None:
     assert loaded_after("import elman, elman.cli") == []
     assert loaded_after("import elman.numpy") == []
 
 
-def test_help_loads_no_framework() -> None:
-    code = (
-        "sys.argv[1:] = ['--help']\nfrom elman.cli import main\n"
-        "try: main()\nexcept SystemExit as end: assert not end.code"
-    )
-    assert loaded_after(code) == []
+def test_help_loads_nothing_heavy() -> None:
+    assert loaded_after(command("--help")) == []
+
+
+def test_a_training_does_not_load_openssl(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("It was a story. " * 50)
+    words = ("train", f"{tmp_path}/a.txt", "--framework", "numpy", "--epochs", "1", "--hidden", "4")
+    assert "ssl" not in loaded_after(command(*words, "--out", f"{tmp_path}/run"))

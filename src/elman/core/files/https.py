@@ -14,36 +14,35 @@ READ_TIMEOUT_SECONDS = 30
 CHUNK_BYTES = 1 << 16
 
 
-def chunks(url: str, most: int, seconds: float) -> Iterator[bytes]:
+def chunks(url: str, max_bytes: int, max_seconds: float) -> Iterator[bytes]:
     """Yield a file in chunks.
 
-    Raises an OSError if it cannot be received, has more than `most` bytes or takes longer than
-    `seconds` in total.
+    Raises an OSError if it cannot be received, has more than `max_bytes` or takes longer than
+    `max_seconds` in total.
     """
-    began = time.monotonic()
+    end = time.monotonic() + max_seconds
     try:
-        yield from _received(url, most, seconds)
+        with _open(url, max_seconds) as response:
+            yield from _received(response, max_bytes, end)
     except (OSError, http.client.HTTPException, ValueError) as error:
-        late = time.monotonic() - began > seconds
-        why = f"it takes more than {seconds} seconds" if late else str(error)
+        late = time.monotonic() > end
+        why = f"it takes more than {max_seconds} seconds" if late else str(error)
         raise OSError(why) from error
 
 
-def _received(url: str, most: int, seconds: float) -> Iterator[bytes]:
-    received, end = 0, time.monotonic() + seconds
-    with _open(url, seconds) as response:
-        length = response.length  # None if the server does not send it
-        while length is None or received < length:
-            # read1 returns what has arrived; read with a size would wait for a slow server.
-            chunk = response.read1(CHUNK_BYTES)
-            received += len(chunk)
-            if received > most or (length or 0) > most:
-                raise ValueError(f"it has more than {most} bytes")
-            if time.monotonic() > end:
-                raise TimeoutError
-            if not chunk:
-                break
-            yield chunk
+def _received(response: http.client.HTTPResponse, max_bytes: int, end: float) -> Iterator[bytes]:
+    received, length = 0, response.length  # None if the server does not send it
+    while length is None or received < length:
+        # read1 returns what has arrived; read with a size would wait for a slow server.
+        chunk = response.read1(CHUNK_BYTES)
+        received += len(chunk)
+        if received > max_bytes or (length or 0) > max_bytes:
+            raise ValueError(f"it has more than {max_bytes} bytes")
+        if time.monotonic() > end:
+            raise TimeoutError
+        if not chunk:
+            break
+        yield chunk
     if length is not None and received < length:
         raise ValueError(f"it ended after {received} of {length} bytes")
 
@@ -78,9 +77,9 @@ class _Connection(http.client.HTTPSConnection):
 class _Https(urllib.request.HTTPSHandler):
     """Handler whose connections can be ended."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, max_seconds: float) -> None:
         super().__init__()
-        self.seconds = seconds
+        self.max_seconds = max_seconds
         self.connections: list[_Connection] = []
 
     def https_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
@@ -93,7 +92,7 @@ class _Https(urllib.request.HTTPSHandler):
 
     def end_after_timeout(self, done: threading.Event) -> None:
         """After the time, end all connections, including later ones, until `done` is set."""
-        wait = self.seconds
+        wait = self.max_seconds
         while not done.wait(wait):
             wait = 1
             for connection in self.connections:
@@ -101,13 +100,13 @@ class _Https(urllib.request.HTTPSHandler):
 
 
 @contextmanager
-def _open(url: str, seconds: float) -> Iterator[http.client.HTTPResponse]:
+def _open(url: str, max_seconds: float) -> Iterator[http.client.HTTPResponse]:
     """Open `url` with an opener that supports only https.
 
     The timeout of a socket applies to each read, and a slow server could keep every read just below
     it. A thread therefore limits the total time of name lookup, header and body.
     """
-    opener, https, done = urllib.request.OpenerDirector(), _Https(seconds), threading.Event()
+    opener, https, done = urllib.request.OpenerDirector(), _Https(max_seconds), threading.Event()
     for handler in (
         urllib.request.ProxyHandler(),
         urllib.request.UnknownHandler(),
