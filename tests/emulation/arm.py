@@ -3,10 +3,10 @@
     python -m tests.emulation.arm [--cpu NAME ...] FOLDER [PYTEST WORDS]
 
 FOLDER receives an ARM root file system (Python from Debian's packages, dependencies from PyPI's
-wheels) on the first run, and a log for each processor. Needs Debian 13 with its `apt-get` and
-Python, but no rights of an administrator: packages are downloaded and unpacked, not installed.
-Kernels are compiled outside of the emulation (cross_compiling.py). The emulation shows results, not
-speed.
+wheels) on the first run, and a log for each processor. Needs Debian 13 with its `apt-get`, and
+Python 3.13 with elman's dependencies, but no rights of an administrator: packages are downloaded
+and unpacked, not installed. This Python compiles the kernels, outside of the emulation
+(cross_compiling.py). The emulation shows results, not speed.
 """
 
 import argparse
@@ -15,10 +15,8 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-
-from tests.emulation.cross_compiling import COMPILER, SOURCES
 
 REPOSITORY = Path(__file__).parents[2]
 VERSION = "3.13"  # Debian 13's Python
@@ -29,6 +27,8 @@ LIBRARIES += " libsqlite3-0 libuuid1 libzstd1 libncursesw6 libtinfo6 libreadline
 QEMU = ["qemu-user", "qemu-user-static"]  # both: one has a link to the other's file
 TEST_PACKAGES = ["pytest", "pytest-timeout", "hypothesis"]
 COMPILING = ["numba", "llvmlite", "numpy"]  # the same versions compile outside of the emulation
+COMPILER = "ELMAN_CROSS_COMPILER"  # path of a Python with elman's dependencies
+SOURCES = "ELMAN_CROSS_SOURCES"  # its PYTHONPATH
 PLATFORMS = ["manylinux2014", "manylinux_2_17", "manylinux_2_26", "manylinux_2_27"]
 PLATFORMS += ["manylinux_2_28"]
 # Processors and their instructions for Numba; without any, it uses those that LLVM finds. LLVM
@@ -50,20 +50,24 @@ def main() -> None:
         raise SystemExit(f"the emulation needs Debian 13: {' and '.join(missing)} are missing")
     if sys.version_info[:2] != tuple(map(int, VERSION.split("."))):
         raise SystemExit(f"the emulation needs Python {VERSION}, got {sys.version.split()[0]}")
+    try:
+        versions = [f"{name}=={version(name)}" for name in COMPILING]
+    except PackageNotFoundError as error:
+        raise SystemExit(f"the emulation needs elman's dependencies: {error}") from None
     folder = asked.folder.resolve()
-    prepare(folder)
+    prepare(folder, versions)
     failed = [cpu for cpu in asked.cpu or PROCESSORS if not run(folder, cpu, asked.words or TESTS)]
     raise SystemExit(f"tests failed on {', '.join(failed)}" if failed else 0)
 
 
-def prepare(folder: Path) -> None:
+def prepare(folder: Path, versions: list[str]) -> None:
     """Fill the parts of the folder that are missing."""
     unpack(QEMU, folder / "host", {})
     unpack([*PYTHON, *LIBRARIES.split()], folder / "root", foreign(folder / "apt"))
     link = folder / "root" / "lib"
     if not link.is_symlink():
         link.symlink_to("usr/lib")
-    install(folder / "site")
+    install(folder / "site", versions)
 
 
 def unpack(packages: list[str], to: Path, env: dict[str, str]) -> None:
@@ -102,7 +106,7 @@ def foreign(folder: Path) -> dict[str, str]:
     return {"APT_CONFIG": str(settings)}
 
 
-def install(to: Path) -> None:
+def install(to: Path, versions: list[str]) -> None:
     """Install the dependencies' ARM wheels into a folder, unless it exists."""
     if to.exists():
         return
@@ -111,8 +115,7 @@ def install(to: Path) -> None:
     command += ["--only-binary=:all:", "--python-version", VERSION]
     for platform in PLATFORMS:
         command += ["--platform", f"{platform}_aarch64"]
-    command += [f"{name}=={version(name)}" for name in COMPILING]
-    subprocess.run([*command, *project["dependencies"], *TEST_PACKAGES], check=True)
+    subprocess.run([*command, *versions, *project["dependencies"], *TEST_PACKAGES], check=True)
 
 
 def run(folder: Path, cpu: str, words: list[str]) -> bool:

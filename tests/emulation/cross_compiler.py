@@ -3,8 +3,8 @@
     python -m tests.emulation.cross_compiler < REQUEST
 
 REQUEST is a pickle by cross_compiling.py. LLVM generates the machine code that it generates on the
-other processor: it gets that one's triple, name and features. Its Python needs the same minor
-version, and the same versions of Numba, llvmlite and NumPy.
+other processor: it gets that one's triple, name and features. Python's minor version and the
+versions of Numba, llvmlite and NumPy must be the same on both sides.
 """
 
 import ctypes
@@ -15,12 +15,15 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
+import llvmlite
 import llvmlite.binding as llvm
+import numba
+import numpy as np
 from numba.core import codegen
 
 
 class NoEngine:
-    """In place of an engine that runs code: machine code is generated for the cache alone."""
+    """Replaces the engine that runs code; it only generates machine code, for the cache."""
 
     def __init__(self, engine: Any) -> None:
         self.machine = engine.machine
@@ -45,7 +48,13 @@ class NoEngine:
         return ctypes.addressof(self.environment)
 
 
-def compile_for(triple: str, processor: str, features: Mapping[str, bool]) -> None:
+def versions() -> tuple[str, ...]:
+    """Versions that the process that compiles and the one that runs the code must share."""
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    return python, numba.__version__, llvmlite.__version__, np.__version__
+
+
+def set_target(triple: str, processor: str, features: Mapping[str, bool]) -> None:
     """Make Numba compile for another processor. Must be called before a function is decorated."""
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
@@ -80,7 +89,9 @@ def kernels() -> dict[str, Any]:
 def main() -> None:
     """Compile the kernel that standard input requests."""
     request = pickle.load(sys.stdin.buffer)
-    compile_for(request["triple"], request["processor"], request["features"])
+    if versions() != request["versions"]:
+        raise SystemExit(f"versions differ: {versions()} compiles for {request['versions']}")
+    set_target(request["triple"], request["processor"], request["features"])
     kernel = kernels()[request["kernel"]]
     with mock.patch("elman.kernels.codegen.cache.stamp", return_value=request["stamp"]):
         kernel.compile(pickle.loads(request["signature"]))
