@@ -44,7 +44,7 @@ from elman.core.training.schedule import MIN_FACTOR, Schedule
 from elman.numpy import optimizers as specification
 
 INITIAL = weights.initial
-STEPS = 5  # of Newton and Schulz in an update of Muon; each has three products
+ITERATIONS = 5  # of Newton-Schulz in an update of Muon; each has three products
 ADAMW, COSINE = numba.RNNLM.optimizers["adamw"], Schedule.factor
 
 
@@ -191,7 +191,7 @@ class Muon(numba.AdamW):
             size = values[name].shape[1]
             change = orthogonalized(ahead.reshape(-1, size, size)).reshape(-1, size)
             if isinstance(training.time, Counted):
-                training.time.others += STEPS * 6 * size**2 * len(ahead)
+                training.time.optimizer_operations += ITERATIONS * 6 * size**2 * len(ahead)
             kept = np.float32(1 - rate * self.weight_decay)
             after[name] = kept * values[name] - np.float32(rate) * change
         super().step()
@@ -200,10 +200,10 @@ class Muon(numba.AdamW):
 
 
 def orthogonalized(gates: np.ndarray) -> np.ndarray:
-    """Matrices (gates, n, n) with singular values near 1, by steps of Newton and Schulz."""
+    """Matrices (gates, n, n) with singular values near 1, by Newton-Schulz iterations."""
     a, b, c = 3.4445, -4.7750, 2.0315  # Jordan 2024
     x = gates / (np.linalg.norm(gates, axis=(1, 2), keepdims=True) + 1e-7)
-    for _ in range(STEPS):
+    for _ in range(ITERATIONS):
         square = x @ x.transpose(0, 2, 1)
         x = a * x + (b * square + c * square @ square) @ x
     return x

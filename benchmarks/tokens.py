@@ -41,7 +41,7 @@ class Counted(Callback):
 
     def __init__(self, speed: float) -> None:
         self.speed, self.now = speed, 0.0
-        self.others = 0.0  # operations that an optimizer adds
+        self.optimizer_operations = 0.0  # beside those of the model
         training.time = self  # type: ignore[attr-defined]
         choice.operations_per_second = lambda *_: PROBED * speed  # type: ignore[assignment]
 
@@ -53,7 +53,7 @@ class Counted(Callback):
         """Count the update, and a share of a validation."""
         operations = weights.OPERATIONS * weights.products(architecture(trainer.model))
         operations *= VALIDATED * trainer.reached().tokens
-        self.now = (operations + self.others) / self.speed
+        self.now = (operations + self.optimizer_operations) / self.speed
 
 
 def texts(name: str, characters: int, folder: Path) -> tuple[Path, Path]:

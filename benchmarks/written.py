@@ -2,16 +2,15 @@
 
     python benchmarks/written.py [--counted GFLOPS] TEXT ... > docs/written.md
 
-TEXT is one of quality_texts.py. No option is given to a training but its minutes. A sample is the
-first that a model writes with the seed 0; none is selected. With --counted the clock of a training
-counts operations, as in tokens.py.
+TEXT is german, king-james or words. No option is given to a training but its minutes. A sample is
+the first that a model writes with the seed 0; none is selected. With --counted the clock of a
+training counts operations, as in tokens.py.
 """
 
 import argparse
 import sys
 from typing import Any
 
-from quality_texts import TEXTS
 from reporting import processor
 from tokens import trained
 
@@ -30,8 +29,8 @@ HEAD = """\
 # What models write after 1, 3 and 10 minutes
 
 Nothing but a text and the minutes was given. Each sample is the first one that the model wrote at
-temperature 0.7 with seed 0. Bits per character are those of the first 150,000 characters of a part
-of the text that no model read during training.
+temperature 0.7 with seed 0. Bits per character are those of the first 150,000 characters of the
+validation part. No model was trained on it, but each kept the weights with its lowest loss there.
 """
 COUNTED = """\
 The clock of these trainings counted operations: a minute has as many updates as one of a machine
@@ -62,7 +61,7 @@ def main() -> None:
     """Write the page."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--counted", type=float)
-    parser.add_argument("texts", nargs="+", choices=TEXTS)
+    parser.add_argument("texts", nargs="+", choices=TITLES)
     asked = parser.parse_args()
     print(HEAD)
     if asked.counted:
@@ -70,7 +69,7 @@ def main() -> None:
     command = " ".join(["python benchmarks/written.py", *sys.argv[1:]])
     print(f"(`{command}`, {processor()}, {instructions()})\n")
     for name in asked.texts:
-        print(f"## {TITLES.get(name, name)}\n")
+        print(f"## {TITLES[name]}\n")
         for minutes in MINUTES:
             print(section(name, minutes, asked.counted), flush=True)
 
