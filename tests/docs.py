@@ -12,6 +12,11 @@ EXPORTS = "export.md"  # whose examples need onnxruntime, and have a test beside
 SERVING = "serving.md"  # whose examples need a server
 OVERVIEW = "commands.md"  # whose commands have a test beside those of README
 BOOK = "from-d2l.md"  # whose examples are for a framework each, and have a test beside theirs
+# References of modules, whose examples need the module's framework and have a test beside theirs.
+MODULES = {
+    name: ROOT / "docs" / "reference" / f"{name}.md"
+    for name in ("torch", "tensorflow", "jax", "mxnet")
+}
 CELL = "OptimizedLSTMCell"  # in the one example that is for Flax
 NOT_RUN = "<!-- not run: "  # on the line before a block, with the reason; readers do not see it
 BLOCK = re.compile(
@@ -41,7 +46,9 @@ def smaller(train: Callable[..., Any]) -> Callable[..., Any]:
 
 def needs_torch(page: Path) -> bool:
     """True if the examples of a page are for PyTorch."""
-    return page.name != BOOK and any("torch" in block for block in blocks(page, "python"))
+    if page.name == BOOK or page in MODULES.values():
+        return False
+    return any("torch" in block for block in blocks(page, "python"))
 
 
 def commands(page: Path) -> list[str]:

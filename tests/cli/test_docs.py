@@ -16,11 +16,25 @@ from benchmarks.command_pages import pages, transcripts
 from elman.api.training import train
 from elman.cli import app
 from tests.conftest import run_here
-from tests.docs import BOOK, EXPORTS, OVERVIEW, PAGES, SERVING, blocks, needs_torch, smaller
+from tests.docs import (
+    BOOK,
+    EXPORTS,
+    MODULES,
+    OVERVIEW,
+    PAGES,
+    SERVING,
+    blocks,
+    needs_torch,
+    smaller,
+)
 
 # Pages whose examples have a test elsewhere.
 TESTED = (EXPORTS, SERVING, BOOK, OVERVIEW)
-OWN = [page for page in PAGES if page.name not in TESTED and not needs_torch(page)]
+OWN = [
+    page
+    for page in PAGES
+    if page.name not in TESTED and page not in MODULES.values() and not needs_torch(page)
+]
 SMALLER = {
     "train": "--framework numpy --epochs 1 --hidden 8",
     "generate": "--framework numpy",
