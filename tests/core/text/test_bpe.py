@@ -2,9 +2,11 @@
 
 import json
 import re
+import signal
+import threading
 import tracemalloc
 from collections.abc import Iterator
-from itertools import product, repeat
+from itertools import count, product, repeat
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +63,23 @@ def test_it_learns_from_runs_of_a_bounded_length(runs: list[tuple[str, int]]) ->
     )
     short = "ab cd\n" * 1000
     assert list(bpe._in_short_runs([short])) == [short]
+
+
+def test_an_interrupt_ends_the_learning_and_its_thread() -> None:
+    """A thread that still learned while the interpreter exits would abort the process."""
+    before = set(threading.enumerate())
+
+    def endless() -> Iterator[str]:
+        for number in count():
+            if number == 1000:
+                signal.raise_signal(signal.SIGINT)
+            yield f"It was {number}. "
+
+    with pytest.raises(KeyboardInterrupt):
+        bpe.learn(endless())
+    for thread in set(threading.enumerate()) - before:
+        thread.join(60)
+        assert not thread.is_alive()
 
 
 def test_a_text_is_joined_without_its_tokens_in_memory() -> None:

@@ -96,7 +96,7 @@ def learn(texts: Iterable[str], vocab_size: int | None = None) -> Tokenizer:
         initial_alphabet=ALPHABET,
         show_progress=False,
     )
-    _run_interruptibly(lambda: made.train_from_iterator(_in_short_runs(texts), trainer))
+    _run_interruptibly(lambda read: made.train_from_iterator(read, trainer), _in_short_runs(texts))
     model = json.loads(made.to_str())["model"]
     return _tokenizer(
         library, Vocab(list(model["vocab"])), [tuple(pair) for pair in model["merges"]]
@@ -114,23 +114,38 @@ def _in_short_runs(texts: Iterable[str]) -> Iterator[str]:
         yield raw_text[start:]
 
 
-def _run_interruptibly(work: Callable[[], None]) -> None:
-    """Call `work` in a thread, so that Ctrl-C is handled while the library runs."""
+def _run_interruptibly(work: Callable[[Iterator[str]], None], texts: Iterator[str]) -> None:
+    """Let `work` read texts in a thread, so that Ctrl-C is handled while the library runs.
+
+    The interpreter waits for the thread before it exits: a thread that the library calls Python
+    from would abort the process.
+    """
     failed: list[BaseException] = []
+    interrupted = threading.Event()
+
+    def read() -> Iterator[str]:
+        for text in texts:
+            if interrupted.is_set():
+                raise KeyboardInterrupt
+            yield text
 
     def run() -> None:
         try:
-            work()
+            work(read())
         except BaseException as error:
             failed.append(error)
 
-    thread = threading.Thread(target=run, daemon=True)
+    thread = threading.Thread(target=run)
     try:
         thread.start()
     except RuntimeError:  # no thread can be started, so Ctrl-C waits for the library
         run()
-    while thread.is_alive():
-        thread.join(0.1)
+    try:
+        while thread.is_alive():
+            thread.join(0.1)
+    except KeyboardInterrupt:
+        interrupted.set()
+        raise
     if failed:
         raise failed[0]
 
