@@ -66,6 +66,16 @@ def test_every_trial_is_a_run(
     assert (folder / "found" / "history.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_table_has_the_losses_that_the_trials_end_with(
+    done: subprocess.CompletedProcess[str], folder: Path
+) -> None:
+    ended = re.findall(r"trial (\d+) of 12: loss ([\d.]+)", done.stderr)
+    assert "ended early" in done.stderr
+    losses = {int(row["run"]) + 1: float(row["loss"]) for row in table(folder / "found")}
+    for number, loss in ended:
+        assert losses[int(number)] == pytest.approx(float(loss), abs=6e-5)
+
+
 def test_trials_with_other_tokens_are_compared_by_the_loss_per_character(
     elman_in: CommandIn, folder: Path
 ) -> None:

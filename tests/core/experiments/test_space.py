@@ -48,9 +48,10 @@ def test_a_space_has_ranges_and_choices() -> None:
         ("dropout=0..0.5:log", "from a lower number above 0 to a higher, got '0..0.5:log'"),
         ("dropout=0..2", "dropout must be"),
         ("lr=1e-3..nan", "lr must be"),
+        ({"hidden": [4, 8]}, "a space must be a str"),
     ],
 )
-def test_what_is_no_space_is_told(text: str, message: str) -> None:
+def test_what_is_no_space_is_told(text: Any, message: str) -> None:
     with pytest.raises(ElmanError, match=message):
         parse(text)
 

@@ -42,6 +42,8 @@ Values = Range | tuple[Any, ...]
 def parse(text: str) -> dict[str, Values]:
     """Values of each setting in a space; an ElmanError if the space is invalid."""
     space: dict[str, Values] = {}
+    if not isinstance(text, str):
+        raise ElmanError(f"a space must be a str, such as {EXAMPLE}, got {text!r}")
     for item in filter(None, (part.strip() for part in text.split(","))):
         name, equals, values = (part.strip() for part in item.partition("="))
         name = name.replace("-", "_")

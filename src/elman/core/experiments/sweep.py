@@ -62,7 +62,7 @@ MAX_TRIALS, MAX_SETTINGS_BYTES = 100_000, 1 << 20
 FOLDER_FILES = ("store.json", "config.json", "model.safetensors")
 MIN_IMPORTANCE = 10  # trials needed for meaningful importances
 WAIT_SECONDS = 1.0  # between checks for trials of other processes
-FAILED, BEHIND = "failed", "behind"  # attributes of a trial
+FAILED, BEHIND, LOSS = "failed", "behind", "loss"  # attributes of a trial
 COMPLETE = "complete"
 Train = Callable[[Mapping[str, Any], Path, "Report"], float]
 
@@ -335,7 +335,8 @@ class Worker:
             log.warning("%s: %s", place, reason)
             return
         log.info("%s: loss %.4f%s", place, loss, ", ended early" if report.pruned else "")
-        if report.pruned:
+        if report.pruned:  # Optuna keeps the loss of the comparison, which was a part earlier
+            trial.set_user_attr(LOSS, loss)
             self.study.tell(trial, state=TrialState.PRUNED)
         else:
             self.study.tell(trial, loss)
@@ -415,7 +416,7 @@ def rows(study: optuna.Study) -> list[Row]:
     found = []
     for trial in study.get_trials(deepcopy=False):
         state = trial.user_attrs.get(FAILED, trial.state.name.lower())
-        loss = math.inf if trial.value is None else trial.value
+        loss = trial.user_attrs.get(LOSS, math.inf if trial.value is None else trial.value)
         found.append(Row(_name(trial), state, loss, trial.params))
     return sorted(found, key=lambda row: (row.loss, row.run))
 
