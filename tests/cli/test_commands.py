@@ -69,6 +69,10 @@ BAD = [
         "a window of 1 step needs 2 tokens, and the validation part has 1: give a text of 20 ",
     ),
     (["train", "short.txt", "--recipe", "book"], "a window of 32 steps needs 33 tokens"),
+    (
+        ["train", "none.txt", "--tied", "--embedding", "0"],
+        "tied weights require an embedding, got embedding 0: give it a size, or leave it out",
+    ),
     (["train", "latin.txt"], "latin.txt is not UTF-8 text: byte 3 is 0xe9"),
     (["train", "none.txt"], "there is no file none.txt"),
     (["train", "."], "cannot read ."),

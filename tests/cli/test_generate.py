@@ -202,6 +202,15 @@ def test_a_prefix_is_utf8_whatever_the_locale(
     assert done.stderr.decode().startswith("elman: the model does not know '\xfc' in the prefix")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems decode words otherwise")
+def test_a_prefix_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    command = [sys.executable, "-P", "-m", "elman", "generate", "run", b"a\xff"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("elman: ")
+    assert done.stderr.endswith("it must be UTF-8, got the byte 0xff: convert it\n")
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals")
 def test_escape_sequences_are_shown_escaped_in_a_terminal(tmp_path: Path) -> None:
     made(tmp_path / "run", "\x1b[2J\r")

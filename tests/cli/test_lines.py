@@ -115,6 +115,7 @@ def test_lines_are_those_of_a_model_of_lines(elman: Command, run: Path) -> None:
     for words, message in (
         ([], "the prefix is missing: give at least one symbol to begin with"),
         (["Once", "--lines", "2"], "lines, unique and new require a model of lines"),
+        (["Once", "--new"], "lines, unique and new require a model of lines"),
         (["Once", "--known", "a"], "--known requires --new, got known a without it"),
         (["Once", "--lines", "2", "--n", "2"], "leave --n out"),
     ):

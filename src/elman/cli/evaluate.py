@@ -17,7 +17,9 @@ def evaluate(
     text: Annotated[
         str,
         typer.Argument(
-            help="UTF-8 text file, a store, - for standard input, time-machine, or a file of pairs."
+            metavar="TEXT",
+            help="UTF-8 text file, a store, - for standard input, time-machine, or a file of "
+            "pairs.",
         ),
     ],
     edition: str | None = None,

@@ -35,6 +35,8 @@ GROUPS = {  # of options in the help
 GROUP_OF = {field.name: group for kind, group in GROUPS.items() for field in fields(kind)}
 GROUP_OF |= {"seed": "Training", "init": "Training", "log": "Output"}
 
+SURROGATES = "\udc80", "\udcff"  # what Python reads for bytes that are not text
+
 Command = TypeVar("Command", bound=Callable[..., None])
 
 
@@ -49,8 +51,12 @@ def text(word: str) -> str:
     """A text on the command line: UTF-8, if it is, even where the locale lacks its characters."""
     try:
         return os.fsencode(word).decode()
-    except UnicodeError:
-        return word
+    except UnicodeDecodeError as error:
+        if not any(SURROGATES[0] <= character <= SURROGATES[1] for character in word):
+            return word  # in the encoding of the locale
+        raise typer.BadParameter(
+            f"it must be UTF-8, got the byte 0x{error.object[error.start]:02x}: convert it"
+        ) from error
 
 
 PATH: dict[str, Any] = {"parser": _path, "metavar": "PATH"}

@@ -19,7 +19,9 @@ TOKEN_COLUMNS = {"line": ">8", "token": "<12", "bits": ">9"}
 
 def score(
     run: Run,
-    file: Annotated[str, typer.Argument(help="UTF-8 text file, or - for standard input.")],
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="UTF-8 text file, or - for standard input.")
+    ],
     by: Annotated[str, typer.Option(help="Print a row for each line or for each token.")] = LINE,
     top: Annotated[
         int | None,

@@ -40,6 +40,14 @@ def test_a_plan_has_the_batches_of_a_training_with_as_many_workers() -> None:
     assert planning.task(given, 4, tokens=10**7).settings.shards is None
 
 
+def test_a_plan_without_a_text_has_the_precision_of_a_training(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("elman.numpy.fastest_precision", lambda: "bf16")
+    given = {"vocab_size": 50, "framework": "numpy"}
+    assert planning.task(given, 1, tokens=1000).settings.precision == "bf16"
+
+
 def predicted(one: Task, workers: int, measured: Measured, monkeypatch: Any) -> Any:
     monkeypatch.setattr(planning, "measure", lambda *_: measured)
     return predictions(one, workers, GIGABYTE)

@@ -127,3 +127,9 @@ def test_a_training_that_the_time_is_too_short_for_does_not_begin(
     given = {"text": str(uneven / "text.txt"), "framework": "numpy", "minutes": 0.1}
     with pytest.raises(ElmanError, match=r"requires 10 updates or more, got 0.1 minutes for"):
         Training(choose(given))
+
+
+def test_a_window_that_is_longer_than_the_text_is_refused_before_the_time(uneven: Path) -> None:
+    given = {"text": str(uneven / "text.txt"), "framework": "numpy", "minutes": 0.01}
+    with pytest.raises(ElmanError, match=r"a window of 999999 steps needs 1000000 tokens"):
+        choose({**given, "seq_len": 999_999})

@@ -132,7 +132,7 @@ def _decoded(line: bytes, where: str) -> str:
     except UnicodeDecodeError as error:
         raise ElmanError(
             f"pairs are UTF-8 text that is not compressed, got byte 0x{line[error.start]:02x} in "
-            f"{where}: convert the file, as with iconv -t utf-8, or unpack it"
+            f"{where}: convert the file, as with iconv -f latin1 -t utf-8, or unpack it"
         ) from error
 
 

@@ -68,10 +68,7 @@ class TokenOptions:
                 raise ElmanError(f"{known}, since {owner} {verb} it, got {value!r}: leave it out")
         if codec.lines != self.lines:
             mode, cure = ("", "give --lines") if codec.lines else (" not", "leave --lines out")
-            raise ElmanError(
-                f"{owner} was{mode} made for separate lines: {cure}, or in Python "
-                f"lines={codec.lines}"
-            )
+            raise ElmanError(f"{owner} was{mode} made for separate lines: {cure}")
 
 
 class Text:
@@ -211,7 +208,7 @@ def _check_store_alone(sources: Sources) -> None:
         "split": sources.split,
         "validation file": None if sources.validation is None else str(sources.validation),
         "test file": None if sources.test is None else str(sources.test),
-        "second text": list(map(str, sources.training[1:])) or None,
+        "second text": str(sources.training[1]) if sources.training[1:] else None,
     }
     for name, value in more.items():
         if value is not None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from elman.core.data.batch_settings import BatchSettings
 from elman.core.data.pair_texts import VAL_SHARE, PairTexts, read_pair_texts
 from elman.core.data.parts import Sources, parse_split
 from elman.core.data.survey import suitable_tokens
@@ -80,8 +81,14 @@ def choose(given: Mapping[str, Any], workers: int = 1) -> Choice:
     settings, reasons = recipe.choose({**given, **tokens}, facts)
     for line in reasons:
         log.info(line)
+    batches_of(settings).check(text)
     recipe.check_time(settings, facts)
     return Choice(settings, framework, origin, text, None, tuple(reasons), named(given))
+
+
+def batches_of(settings: Settings) -> BatchSettings:
+    """Batches of a text in a training with some settings."""
+    return BatchSettings(settings.batch_size, settings.seq_len, settings.batching, settings.seed)
 
 
 def _choose_pairs(given: Mapping[str, Any]) -> Choice:

@@ -30,7 +30,8 @@ def load_language_model(
     """Load the model of a run as `load` does; an ElmanError if it is a model of pairs."""
     architecture, weights, codec, recorded = run.read(folder)
     framework = framework or fastest_framework(architecture.cell, weights)
+    module = framework_module(framework)
     chosen = precision_in(framework, recorded) if precision is None else precision
-    model = framework_module(framework).build(architecture, weights, precision=chosen)
+    model = module.build(architecture, weights, precision=chosen)
     model.codec = codec
     return model

@@ -135,6 +135,7 @@ def write_wanted_lines(
     """Yield the requested lines for each prefix, from a run's model."""
     if asked.n != 1:
         raise ElmanError(f"--lines conflicts with --n, got n {asked.n}: leave --n out")
+    _check_lines(model)
     known = KnownLines(run, model.codec, wanted.known) if wanted.new else None
     number = 1 if wanted.number is None else wanted.number
     return write_lines(model, prefixes, number, asked, wanted.unique, known)
@@ -157,11 +158,7 @@ def write_lines(
 
     With either of them, empty lines are omitted, because no text of lines contains them.
     """
-    if not model.codec.lines:
-        raise ElmanError(
-            "lines, unique and new require a model of lines: train one with --lines, or leave them "
-            "out"
-        )
+    _check_lines(model)
     require_at_least(1, lines=number)
     require_at_most(MAX_SAMPLES, lines=number)
     if asked.beams is not None:
@@ -178,6 +175,14 @@ def write_lines(
         for line, seed in _kept(model, prefix, number, asked, unique, known, written):  # noqa: B007
             yield line
         asked = replace(asked, seed=seed)
+
+
+def _check_lines(model: Any) -> None:
+    if not model.codec.lines:
+        raise ElmanError(
+            "lines, unique and new require a model of lines: train one with --lines, or leave them "
+            "out"
+        )
 
 
 def _kept(

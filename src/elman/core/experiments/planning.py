@@ -255,8 +255,10 @@ def _unread(given: Mapping[str, Any], workers: int, tokens: int) -> Task:
     if given.get("lines"):
         raise ElmanError("--lines requires a text, got --lines and --tokens: give a text")
     require_at_least(2, tokens=tokens)
+    framework = given.get("framework", Settings.framework)
     facts = Facts(tokens, tokens, vocab, max(2, tokens // 10), 0.0, workers * recipe.USUAL_SPEED)
-    facts = replace(facts, tokenizer=given.get("tokenizer") or CHAR)
+    precision = given.get("precision") or framework_module(framework).fastest_precision()
+    facts = replace(facts, precision=precision, tokenizer=given.get("tokenizer") or CHAR)
     settings, reasons = recipe.choose({"text": "text", **given}, facts)
     for line in reasons:
         log.info(line)

@@ -441,6 +441,11 @@ def _check_model(values: Mapping[str, Any]) -> None:
             f"{alternatives(DIFFERENTIATING)}"
         )
     if values.get("tied"):
+        if values.get("embedding") == 0 and "hidden" not in values:
+            raise ElmanError(
+                "tied weights require an embedding, got embedding 0: give it a size, or leave it "
+                "out"
+            )
         hidden = values.get("hidden", values.get("embedding")) or 1
         check_tied(True, values.get("embedding", hidden), hidden)
     if values.get("dropout") and values.get("layers") == 1:

@@ -8,12 +8,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
-from elman.core.data.batch_settings import BatchSettings
 from elman.core.data.sizes import Size
 from elman.core.data.text import Text
 from elman.core.errors import ElmanError
 from elman.core.experiments import run, run_folder, sample
-from elman.core.experiments.choice import Choice, again
+from elman.core.experiments.choice import Choice, again, batches_of
 from elman.core.experiments.frameworks import count_gpus
 from elman.core.experiments.records import RunSettings, TrainingRecord
 from elman.core.experiments.settings import Settings
@@ -242,10 +241,7 @@ def _data(choice: Choice) -> Any:
     settings = choice.settings
     framework = choice.framework
     if choice.text is not None:
-        batches = BatchSettings(
-            settings.batch_size, settings.seq_len, settings.batching, settings.seed
-        )
-        return framework.TextFile.of(choice.text, batches)
+        return framework.TextFile.of(choice.text, batches_of(settings))
     data = framework.TimeMachine(
         settings.batch_size, settings.seq_len, edition=settings.edition, seed=settings.seed
     )

@@ -111,10 +111,7 @@ class Evaluation:
         return self.unknown / self.tokens
 
     def in_lines(self) -> dict[str, str]:
-        """Names of the metrics, with their values and units.
-
-        Bits per character come first unless tokens are characters.
-        """
+        """Names of the metrics, with their values and units."""
         per_token = {
             "loss": f"{self.loss:.4f} nats per token",
             "perplexity": f"{self.perplexity:.3f}",
@@ -123,9 +120,13 @@ class Evaluation:
             "bits per character": f"{self.bits_per_character:.4f}",
             "bits per byte": f"{self.bits_per_byte:.4f}",
         }
-        first = per_token | bits if self.tokens == self.characters else bits | per_token
         mark = {} if self.dynamic is None else {"dynamic evaluation": f"{self.dynamic}"}
-        return mark | first | {"tokens": f"{self.tokens}", "unknown tokens": self._unknown()}
+        return (
+            mark
+            | bits
+            | per_token
+            | {"tokens": f"{self.tokens}", "unknown tokens": self._unknown()}
+        )
 
     def _unknown(self) -> str:
         """Number of unknown tokens, and the cost of spelling them."""

@@ -109,7 +109,7 @@ def _decoded(path: Path, read_block: Callable[[], bytes]) -> Iterator[str]:
             byte = error.object[error.start]
             raise ElmanError(
                 f"{path} is not UTF-8 text: byte {read - pending + error.start} is 0x{byte:02x}; "
-                "convert it, as with iconv -t utf-8"
+                "convert it from its encoding, as with iconv -f latin1 -t utf-8"
             ) from error
         if not read and not content:
             raise ElmanError(f"{path} is empty: give a text")

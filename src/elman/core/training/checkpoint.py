@@ -167,7 +167,7 @@ def read_newest(folder: str | Path) -> Checkpoint | None:
             log.warning("%s", error)
     if found:
         raise DamagedError(
-            f"no checkpoint in {folder} is intact: remove the folder to start the training over"
+            f"no checkpoint in {folder} is intact: remove {folder} to start the training over"
         )
     return None
 

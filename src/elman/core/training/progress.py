@@ -75,9 +75,11 @@ def _losses(trainer: TrainerLike, row: Epoch, val_loss: float | None) -> str:
         to_train, to_val = trainer.in_bits
         validation = "" if val_loss is None else f"  val {to_val(val_loss):.3f}"
         return f"train {to_train(row.train_loss):.3f}{validation} bits/char"
-    name, form = ("", _perplexity) if _plots_perplexity(trainer) else (" loss", "{:.4g}".format)
-    validation = "" if val_loss is None else f"  val{name} {form(val_loss)}"
-    return f"train{name} {form(row.train_loss)}{validation}"
+    if _plots_perplexity(trainer):
+        validation = "" if val_loss is None else f"  val {_perplexity(val_loss)}"
+        return f"train {_perplexity(row.train_loss)}{validation} perplexity"
+    validation = "" if val_loss is None else f"  val loss {val_loss:.4g}"
+    return f"train loss {row.train_loss:.4g}{validation}"
 
 
 def _plots_perplexity(trainer: TrainerLike) -> bool:
