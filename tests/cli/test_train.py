@@ -31,7 +31,7 @@ def test_train_makes_a_run_directory_and_says_what_came_of_it(
     assert [line.split()[0] for line in done.stdout.splitlines()[1:3]] == ["training", "validation"]
     lines = done.stderr.splitlines()
     assert [line.split()[1] for line in lines] == ["1/2", "2/2"]
-    assert all(word in lines[0] for word in ("train", "val", "tokens/s", " left"))
+    assert all(word in lines[0] for word in ("train", "val", "perplexity", "tokens/s", " left"))
     assert "\x1b" not in done.stderr
     config = json.loads((folder / "config.json").read_text())
     assert config["training"]["settings"]["edition"] == "gutenberg"

@@ -47,6 +47,7 @@ def test_an_evaluation_is_a_line_and_a_table() -> None:
     assert repr(found).startswith("Evaluation(loss 1.4000, perplexity 4.055, 1.0099 bits per char")
     assert "<td" in found._repr_html_()
     assert "nats per token" in found._repr_html_()
+    assert list(found.in_lines())[:2] == ["bits per character", "bits per byte"]
     unknown = Evaluation.of(14.0, Size(10, 20, 20, 5, 2.0))
     assert "50.00% of them unknown" in repr(unknown)
 
