@@ -121,11 +121,11 @@ def _run_interruptibly(work: Callable[[Iterator[str]], None], texts: Iterator[st
     from would abort the process.
     """
     failed: list[BaseException] = []
-    interrupted = threading.Event()
+    ended = threading.Event()
 
     def read() -> Iterator[str]:
         for text in texts:
-            if interrupted.is_set():
+            if ended.is_set():
                 raise KeyboardInterrupt
             yield text
 
@@ -143,9 +143,8 @@ def _run_interruptibly(work: Callable[[Iterator[str]], None], texts: Iterator[st
     try:
         while thread.is_alive():
             thread.join(0.1)
-    except KeyboardInterrupt:
-        interrupted.set()
-        raise
+    finally:  # after an interrupt, the thread reads no further
+        ended.set()
     if failed:
         raise failed[0]
 
