@@ -112,21 +112,15 @@ class Evaluation:
 
     def in_lines(self) -> dict[str, str]:
         """Names of the metrics, with their values and units."""
-        per_token = {
-            "loss": f"{self.loss:.4f} nats per token",
-            "perplexity": f"{self.perplexity:.3f}",
-        }
-        bits = {
+        mark = {} if self.dynamic is None else {"dynamic evaluation": f"{self.dynamic}"}
+        return mark | {
             "bits per character": f"{self.bits_per_character:.4f}",
             "bits per byte": f"{self.bits_per_byte:.4f}",
+            "loss": f"{self.loss:.4f} nats per token",
+            "perplexity": f"{self.perplexity:.3f}",
+            "tokens": f"{self.tokens}",
+            "unknown tokens": self._unknown(),
         }
-        mark = {} if self.dynamic is None else {"dynamic evaluation": f"{self.dynamic}"}
-        return (
-            mark
-            | bits
-            | per_token
-            | {"tokens": f"{self.tokens}", "unknown tokens": self._unknown()}
-        )
 
     def _unknown(self) -> str:
         """Number of unknown tokens, and the cost of spelling them."""
