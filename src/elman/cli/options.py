@@ -35,8 +35,6 @@ GROUPS = {  # of options in the help
 GROUP_OF = {field.name: group for kind, group in GROUPS.items() for field in fields(kind)}
 GROUP_OF |= {"seed": "Training", "init": "Training", "log": "Output"}
 
-SURROGATES = "\udc80", "\udcff"  # what Python reads for bytes that are not text
-
 Command = TypeVar("Command", bound=Callable[..., None])
 
 
@@ -52,8 +50,8 @@ def text(word: str) -> str:
     try:
         return os.fsencode(word).decode()
     except UnicodeDecodeError as error:
-        if not any(SURROGATES[0] <= character <= SURROGATES[1] for character in word):
-            return word  # in the encoding of the locale
+        if not any("\udc80" <= character <= "\udcff" for character in word):
+            return word  # in the encoding of the locale, which has a character for each byte
         raise typer.BadParameter(
             f"it must be UTF-8, got the byte 0x{error.object[error.start]:02x}: convert it"
         ) from error
