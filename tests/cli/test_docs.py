@@ -29,12 +29,8 @@ from tests.docs import (
 )
 
 # Pages whose examples have a test elsewhere.
-TESTED = (EXPORTS, SERVING, BOOK, OVERVIEW)
-OWN = [
-    page
-    for page in PAGES
-    if page.name not in TESTED and page not in MODULES.values() and not needs_torch(page)
-]
+TESTED = (EXPORTS, SERVING, BOOK, OVERVIEW, *(page.name for page in MODULES.values()))
+OWN = [page for page in PAGES if page.name not in TESTED and not needs_torch(page)]
 SMALLER = {
     "train": "--framework numpy --epochs 1 --hidden 8",
     "generate": "--framework numpy",
