@@ -88,6 +88,17 @@ def test_an_option_that_contradicts_the_run_is_refused(
     assert refused.stderr == f"elman: {message}\n"
 
 
+def test_a_run_in_the_place_of_a_text_is_refused_with_what_was_meant(
+    elman: Command, run: Path
+) -> None:
+    for recipe in ((), FEW):
+        refused = elman("train", "run", *recipe)
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert refused.stderr.startswith("elman: run is a run, not a text: ")
+        assert "--resume run" in refused.stderr
+        assert "elman train TEXT --init run" in refused.stderr
+
+
 def test_a_finished_run_is_trained_further_and_becomes_better(run: Path, story: Path) -> None:
     architecture = {"cell": "gru", "embedding": 4, "batch_size": 16}
     more = trained(small(text=str(story), init=str(run), optimizer="adam", lr=0.01, **architecture))

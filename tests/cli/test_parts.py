@@ -85,7 +85,7 @@ def test_without_a_test_part_nothing_is_said_of_it(elman: Command, story: Path) 
 def test_parts_belong_to_files(elman: Command, story: Path) -> None:
     for words, message in (
         (["--split", "0.9,0.1"], "split does not apply to The Time Machine, got 0.9,0.1"),
-        ([story, "--split", "0.9"], "split must be two or three shares above 0"),
+        ([story, "--split", "0.5"], "shares separated by commas, such as 0.9,0.05,0.05, got '0.5'"),
         ([story, "--val", "-"], "a training cannot read standard input"),
         (
             [story, "--val", story, "--split", "0.9,0.1"],

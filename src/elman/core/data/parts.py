@@ -127,8 +127,11 @@ def parse_split(split: str | None) -> tuple[float, ...] | None:
     if split is None:
         return None
     try:
-        return tuple(map(float, split.split(",")))
-    except (ValueError, AttributeError) as error:
-        raise ElmanError(
-            f"split must be shares separated by commas, such as 0.9,0.05,0.05, got {split!r}"
-        ) from error
+        shares = tuple(map(float, split.split(",")))
+        if len(shares) > 1:
+            return shares
+    except (ValueError, AttributeError):
+        pass
+    raise ElmanError(
+        f"split must be shares separated by commas, such as 0.9,0.05,0.05, got {split!r}"
+    )

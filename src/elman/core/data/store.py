@@ -94,7 +94,10 @@ def read(folder: Path, checked: bool = True) -> TokenizedText:
     Raises an ElmanError if the folder is not a token store, or is incomplete or inconsistent.
     """
     if not (folder / METADATA).exists():
-        raise ElmanError(f"cannot read {folder}: it is a folder, but not a store of elman prepare")
+        raise ElmanError(
+            f"cannot read {folder}: it is a folder, but not a store of elman prepare: "
+            "give a file or a store"
+        )
     metadata = _read_metadata(folder / METADATA)
     stored = codec.read(
         folder, metadata.vocab, metadata.tokenizer, False, metadata.newlines, metadata.lines

@@ -19,6 +19,7 @@ from elman.core.experiments.frameworks import count_gpus, default_for_pairs, fra
 from elman.core.experiments.origin import Origin, named
 from elman.core.experiments.recipe import Facts
 from elman.core.experiments.records import RunSettings
+from elman.core.experiments.run_folder import is_run
 from elman.core.experiments.settings import DEFAULT_LINE, Settings, check_given
 from elman.core.experiments.tensorboard import check_installed
 from elman.core.files import regular
@@ -157,13 +158,22 @@ def _framework(settings: Mapping[str, Any]) -> tuple[Any, int]:
 
 
 def sources_of(settings: Mapping[str, Any]) -> Sources:
-    """Files and parts of the text of some settings."""
+    """Files and parts of the text of some settings; an ElmanError if the text is a run."""
+    _check_is_no_run(settings["text"])
     return Sources.of(
         [settings["text"], *settings.get("more_texts", ())],
         parse_split(settings.get("split")),
         settings.get("val"),
         settings.get("test"),
     )
+
+
+def _check_is_no_run(text: str) -> None:
+    if is_run(Path(text)):
+        raise ElmanError(
+            f"{text} is a run, not a text: continue an interrupted training with --resume {text}, "
+            f"or start another from its weights with elman train TEXT --init {text}"
+        )
 
 
 def _token_options(settings: Mapping[str, Any], origin: Origin | None) -> TokenOptions:
