@@ -123,7 +123,10 @@ def shares_of(split: Any, validation: Any = None, test: Any = None) -> Shares:
 
 
 def parse_split(split: str | None) -> tuple[float, ...] | None:
-    """Parse shares separated by commas, as on the command line; None stays None."""
+    """Parse shares separated by commas, as on the command line; None stays None.
+
+    Raises an ElmanError unless there are two or more numbers.
+    """
     if split is None:
         return None
     try:
