@@ -1,6 +1,5 @@
 """Settings that are not given are chosen for a text: always valid ones, and sensible ones."""
 
-import math
 import re
 from dataclasses import replace
 from typing import Any
@@ -14,13 +13,12 @@ from elman.core.data.batching import ContiguousBatches
 from elman.core.errors import ElmanError
 from elman.core.experiments.recipe import (
     HIDDEN,
-    LEARNED,
     MAX_BATCH,
     MAX_LR,
     MAX_PASSES,
-    PRODUCTS_PER_CHARACTER,
     STEPS,
     UPDATES,
+    USEFUL_PASSES,
     Facts,
     check_time,
     choose,
@@ -82,6 +80,13 @@ def text(characters: int) -> Facts:
     )
 
 
+def lengthened(facts: Facts, times: float) -> Facts:
+    """Facts of a longer text of the same kind."""
+    tokens = int(times * facts.tokens) + 1
+    characters = facts.characters * tokens // facts.tokens + 1
+    return replace(facts, tokens=tokens, characters=characters)
+
+
 def model(settings: Settings, facts: Facts) -> Architecture:
     return Architecture(
         settings.cell,
@@ -112,11 +117,11 @@ def test_the_settings_that_are_chosen_are_listed() -> None:
     assert found - {"recipe"} | {"tokenizer", "vocab_size"} == CHOSEN
 
 
-@given(st.integers(10**5, 10**9), st.floats(0.1, 10))
-def test_byte_pairs_have_a_wide_embedding_and_no_less_dropout(tokens: int, minutes: float) -> None:
+@given(st.integers(10**5, 10**9), st.integers(1, 50))
+def test_byte_pairs_have_a_wide_embedding_and_no_less_dropout(tokens: int, epochs: int) -> None:
     facts = replace(NOVEL, tokens=tokens, characters=4 * tokens, vocab=512)
     pairs, characters = (
-        chosen(replace(facts, tokenizer=name), minutes=minutes, hidden=256)
+        chosen(replace(facts, tokenizer=name), epochs=epochs, hidden=256)
         for name in ("bpe", "char")
     )
     assert (pairs.embedding, characters.embedding) == (256, 64)
@@ -178,8 +183,16 @@ def test_every_shard_of_a_batch_has_several_sequences() -> None:
         assert settings.batch_size == 8 * shards
 
 
-def test_a_short_text_that_time_does_not_bound_has_large_batches() -> None:
-    assert chosen(replace(text(40_000), speed=1e11), minutes=1.0).batch_size == 32
+@pytest.mark.parametrize("characters", [100_000, 160_000, 400_000])
+def test_a_text_that_is_learned_in_less_time_has_thousands_of_updates(characters: int) -> None:
+    settings = chosen(replace(text(characters), speed=1e12), minutes=10.0)
+    assert settings.epochs is not None
+    updates = settings.epochs * characters / (settings.batch_size * settings.seq_len)
+    assert 2000 < updates < 4500
+
+
+def test_a_very_short_text_has_batches_of_several_sequences() -> None:
+    assert chosen(replace(text(40_000), speed=1e11), minutes=1.0).batch_size == 8
 
 
 def test_a_time_in_which_nothing_can_be_learned_is_refused() -> None:
@@ -214,11 +227,14 @@ def test_more_time_or_a_faster_machine_never_makes_the_model_smaller(
 
 
 @given(texts, st.floats(1.1, 100))
-def test_a_longer_text_has_no_smaller_model_and_no_more_dropout(facts: Facts, times: float) -> None:
-    longer = replace(facts, tokens=int(times * facts.tokens) + 1)
-    longer = replace(longer, characters=facts.characters * longer.tokens // facts.tokens + 1)
-    one, two = (chosen(each) for each in (facts, longer))
+def test_a_longer_text_has_no_smaller_model(facts: Facts, times: float) -> None:
+    one, two = (chosen(each) for each in (facts, lengthened(facts, times)))
     assert products(model(two, facts)) >= products(model(one, facts))
+
+
+@given(texts, st.floats(1.1, 100))
+def test_a_model_has_no_more_dropout_for_a_longer_text(facts: Facts, times: float) -> None:
+    one, two = (chosen(each, hidden=128) for each in (facts, lengthened(facts, times)))
     assert two.output_dropout <= one.output_dropout
 
 
@@ -245,7 +261,7 @@ def test_a_short_text_is_not_read_for_longer_than_it_is_of_use() -> None:
         (1_600, 32, [48]),  # of 12.5 updates
         (160_000, 512, range(17, 20)),
         (160_000, 1, [MAX_PASSES]),
-        (160_000, 4096, [math.ceil(LEARNED / PRODUCTS_PER_CHARACTER)]),
+        (160_000, 4096, [USEFUL_PASSES]),
     ):
         wanted = {"minutes": 10_000.0, "hidden": hidden}
         settings, lines = choose(OWN | wanted, text(size))

@@ -30,10 +30,11 @@ READ_AS_PAIRS = 4e6  # characters per second; reading must not take longer than 
 EMBEDDING = 64  # for characters or bytes; for other tokens it is as large as the hidden state
 MAX_CHARACTERS = 512  # distinct ones
 MAX_PASSES = 150  # over the text
-LEARNED = 100.0  # passes times products per character, after which a model has memorized a text
+LEARNED = 60.0  # passes times products per character, after which a model has memorized a text
+USEFUL_PASSES = 17.0  # for the largest model
 MIN_TRAINING = 600  # updates that it always needs
 STEPS = 64
-USUAL_UPDATES = 3000  # of a training, unless the bounds of a batch allow fewer or more
+USUAL_UPDATES = 3000  # of a training, unless the bounds of a batch require fewer or more
 MIN_SHARD, MAX_BATCH = 512, 2048  # tokens; small shards take longer for each token
 TILE_ROWS = 8  # of the engine's largest tile
 MIN_UPDATES = 16  # in a pass over the text
@@ -53,17 +54,14 @@ USUAL_SPEED = 1e11  # operations per second, for which epochs alone are planned
 
 
 class Dropped(NamedTuple):
-    """Dropout shares for each factor of ten, for the outputs and for the inputs.
-
-    - `passes`: number of passes over the text up to which inputs have no dropout.
-    """
+    """Dropout shares for each factor of ten, for the outputs and for the inputs."""
 
     outputs: float
     inputs: float
-    passes: float
 
 
-OF_PAIRS, OF_OTHERS = Dropped(0.35, 0.35, 3.0), Dropped(0.25, 0.2, 10.0)
+OF_PAIRS, OF_OTHERS = Dropped(0.35, 0.35), Dropped(0.25, 0.2)
+UNDROPPED = 3.0  # passes over the text up to which inputs have no dropout
 
 
 @dataclass(frozen=True)
@@ -121,8 +119,7 @@ def choose(given: Mapping[str, Any], facts: Facts) -> tuple[Settings, list[str]]
     arch = _choose_model(chosen, facts, _products(facts, seconds))
     products = weights.products(arch)
     speed = facts.speed / weights.OPERATIONS / products  # tokens per second
-    # A model larger than the recipe's choice has as many passes as the largest one.
-    useful_passes = LEARNED / min(products / facts.characters, PRODUCTS_PER_CHARACTER)
+    useful_passes = max(USEFUL_PASSES, LEARNED * facts.characters / products)
     _choose_batches(chosen, facts, speed, useful_passes)
     passes = _choose_epochs(chosen, facts, speed, useful_passes)
     _choose_optimizer(chosen, facts, passes * facts.tokens / _batch_tokens(chosen, facts))
@@ -207,17 +204,15 @@ def _batch_tokens(chosen: Mapping[str, Any], facts: Facts) -> float:
 
 
 def _choose_batches(chosen: dict[str, Any], facts: Facts, speed: float, useful: float) -> None:
-    """Choose batches such that a training has about USUAL_UPDATES, if time bounds it.
+    """Choose batches such that a training has about USUAL_UPDATES.
 
-    They are smaller for a short text, and where the time has too few updates otherwise. A text that
-    is read as often as is of use has large ones: with small ones it is memorized sooner.
+    They are smaller for a short text, and where the time has too few updates otherwise.
     """
     in_time = speed * 60 * chosen.get("minutes", math.inf)  # tokens
     shards = chosen.get("shards") or 1
     row = facts.line or chosen.get("seq_len", STEPS)
     least = min(shards * max(MIN_SHARD, TILE_ROWS * row), in_time / UPDATES)
-    is_bounded = in_time < max(useful * facts.tokens, MIN_TRAINING * MAX_BATCH)
-    usual = in_time / USUAL_UPDATES if is_bounded else math.inf
+    usual = min(in_time, useful * facts.tokens) / USUAL_UPDATES
     usual = min(MAX_BATCH, max(usual, least, shards * STEPS))
     tokens = max(1.0, min(usual, facts.tokens / MIN_UPDATES))
     if chosen.get("lines"):
@@ -286,7 +281,7 @@ def _choose_dropout(chosen: dict[str, Any], facts: Facts, passes: float, product
     """
     found = OF_PAIRS if facts.tokenizer == BPE else OF_OTHERS
     outputs = min(0.5, found.outputs * math.log10(max(1, passes * products / facts.characters)))
-    inputs = min(0.3, found.inputs * math.log10(max(1, passes / found.passes)))
+    inputs = min(0.3, found.inputs * math.log10(max(1, passes / UNDROPPED)))
     chosen.setdefault("output_dropout", round(outputs, 2))
     if chosen["layers"] > 1:
         chosen.setdefault("dropout", chosen["output_dropout"])
