@@ -54,14 +54,18 @@ USUAL_SPEED = 1e11  # operations per second, for which epochs alone are planned
 
 
 class Dropped(NamedTuple):
-    """Dropout shares for each factor of ten, for the outputs and for the inputs."""
+    """Dropout shares for each factor of ten, for the outputs and for the inputs.
+
+    - `least`: passes over the text up to which inputs of byte pairs have no dropout; for other
+      tokens, passes times products per character.
+    """
 
     outputs: float
     inputs: float
+    least: float
 
 
-OF_PAIRS, OF_OTHERS = Dropped(0.35, 0.35), Dropped(0.25, 0.2)
-UNDROPPED = 3.0  # passes over the text up to which inputs have no dropout
+OF_PAIRS, OF_OTHERS = Dropped(0.35, 0.35, 3.0), Dropped(0.25, 0.15, 5.0)
 
 
 @dataclass(frozen=True)
@@ -279,9 +283,10 @@ def _choose_dropout(chosen: dict[str, Any], facts: Facts, passes: float, product
     That grows with the passes over a text, and with the products for each character. It is more
     with byte pairs: each of them occurs less often in a text than a character.
     """
-    found = OF_PAIRS if facts.tokenizer == BPE else OF_OTHERS
-    outputs = min(0.5, found.outputs * math.log10(max(1, passes * products / facts.characters)))
-    inputs = min(0.3, found.inputs * math.log10(max(1, passes / UNDROPPED)))
+    learned = passes * products / facts.characters
+    found, read = (OF_PAIRS, passes) if facts.tokenizer == BPE else (OF_OTHERS, learned)
+    outputs = min(0.5, found.outputs * math.log10(max(1, learned)))
+    inputs = min(0.3, found.inputs * math.log10(max(1, read / found.least)))
     chosen.setdefault("output_dropout", round(outputs, 2))
     if chosen["layers"] > 1:
         chosen.setdefault("dropout", chosen["output_dropout"])
