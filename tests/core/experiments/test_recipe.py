@@ -13,6 +13,7 @@ from elman.core.data.batching import ContiguousBatches
 from elman.core.errors import ElmanError
 from elman.core.experiments.recipe import (
     HIDDEN,
+    LINE_PASSES,
     MAX_BATCH,
     MAX_LR,
     MAX_PASSES,
@@ -271,6 +272,8 @@ def test_a_short_text_is_not_read_for_longer_than_it_is_of_use() -> None:
         assert settings.epochs in passes
         assert settings.minutes == 10_000.0
         assert f"at most {settings.epochs} epochs" in lines[1]
+    lines = replace(text(160_000), line=9.4)
+    assert chosen(lines, minutes=10_000.0, hidden=512).epochs == LINE_PASSES
     assert chosen(text(1_600), epochs=1000).epochs == 1000
     assert chosen(NOVEL).epochs is None
 

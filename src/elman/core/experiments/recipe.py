@@ -31,7 +31,7 @@ EMBEDDING = 64  # for characters or bytes; for other tokens it is as large as th
 MAX_CHARACTERS = 512  # distinct ones
 MAX_PASSES = 150  # over the text
 LEARNED = 60.0  # passes times products per character, after which a model has memorized a text
-USEFUL_PASSES = 17.0  # for the largest model
+USEFUL_PASSES, LINE_PASSES = 17.0, 25.0  # for the largest model of a text, and of lines
 MIN_TRAINING = 600  # updates that it always needs
 STEPS = 64
 USUAL_UPDATES = 3000  # of a training, unless the bounds of a batch require fewer or more
@@ -123,7 +123,8 @@ def choose(given: Mapping[str, Any], facts: Facts) -> tuple[Settings, list[str]]
     arch = _choose_model(chosen, facts, _products(facts, seconds))
     products = weights.products(arch)
     speed = facts.speed / weights.OPERATIONS / products  # tokens per second
-    useful_passes = max(USEFUL_PASSES, LEARNED * facts.characters / products)
+    least = LINE_PASSES if chosen.get("lines") else USEFUL_PASSES
+    useful_passes = max(least, LEARNED * facts.characters / products)
     _choose_batches(chosen, facts, speed, useful_passes)
     passes = _choose_epochs(chosen, facts, speed, useful_passes)
     _choose_optimizer(chosen, facts, passes * facts.tokens / _batch_tokens(chosen, facts))
