@@ -242,6 +242,12 @@ def test_a_model_that_reads_a_longer_text_as_often_has_no_more_dropout(
     assert two.input_dropout <= one.input_dropout
 
 
+def test_a_larger_model_that_reads_a_text_as_often_has_more_dropout() -> None:
+    small, large = (chosen(text(160_000), hidden=hidden, epochs=15) for hidden in (128, 256))
+    assert small.output_dropout < large.output_dropout
+    assert small.input_dropout < large.input_dropout
+
+
 @pytest.mark.parametrize(
     ("facts", "hidden", "embedding"),
     [
