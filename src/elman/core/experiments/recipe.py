@@ -31,7 +31,7 @@ EMBEDDING = 64  # for characters or bytes; for other tokens it is as large as th
 MAX_CHARACTERS = 512  # distinct ones
 MAX_PASSES = 150  # over the text
 LEARNED = 60.0  # passes times products per character, after which a model has memorized a text
-USEFUL_PASSES, LINE_PASSES = 17.0, 25.0  # for the largest model of a text, and of lines
+USEFUL_PASSES, LINE_PASSES = 17.0, 25.0  # over a text, and over lines, at least
 MIN_TRAINING = 600  # updates that it always needs
 STEPS = 64
 USUAL_UPDATES = 3000  # of a training, unless the bounds of a batch require fewer or more
@@ -123,8 +123,7 @@ def choose(given: Mapping[str, Any], facts: Facts) -> tuple[Settings, list[str]]
     arch = _choose_model(chosen, facts, _products(facts, seconds))
     products = weights.products(arch)
     speed = facts.speed / weights.OPERATIONS / products  # tokens per second
-    least = LINE_PASSES if chosen.get("lines") else USEFUL_PASSES
-    useful_passes = max(least, LEARNED * facts.characters / products)
+    useful_passes = _useful_passes(chosen, facts, products)
     _choose_batches(chosen, facts, speed, useful_passes)
     passes = _choose_epochs(chosen, facts, speed, useful_passes)
     _choose_optimizer(chosen, facts, passes * facts.tokens / _batch_tokens(chosen, facts))
@@ -190,6 +189,12 @@ def _architecture(chosen: Mapping[str, Any], facts: Facts, hidden: int) -> Archi
     wide = tied or facts.vocab > MAX_CHARACTERS or facts.tokenizer == BPE
     embedding = chosen.get("embedding", hidden if wide else min(EMBEDDING, hidden))
     return Architecture(chosen["cell"], facts.vocab, hidden, chosen["layers"], embedding, tied)
+
+
+def _useful_passes(chosen: Mapping[str, Any], facts: Facts, products: int) -> float:
+    """Passes over the text after which a model has memorized it."""
+    least = LINE_PASSES if chosen.get("lines") else USEFUL_PASSES
+    return max(least, LEARNED * facts.characters / products)
 
 
 def _choose_epochs(chosen: dict[str, Any], facts: Facts, speed: float, useful: float) -> float:
