@@ -88,15 +88,27 @@ def test_an_option_that_contradicts_the_run_is_refused(
     assert refused.stderr == f"elman: {message}\n"
 
 
+@pytest.mark.parametrize(
+    "texts",
+    [("run",), ("run", *FEW), ("other.txt", "run"), ("other.txt", "--val", "run")],
+    ids=["alone", "by the book", "second", "validation"],
+)
 def test_a_run_in_the_place_of_a_text_is_refused_with_what_was_meant(
-    elman: Command, run: Path
+    elman: Command, run: Path, texts: tuple[str, ...]
 ) -> None:
-    for recipe in ((), FEW):
-        refused = elman("train", "run", *recipe)
-        assert (refused.returncode, refused.stdout) == (2, "")
-        assert refused.stderr.startswith("elman: run is a run, not a text: ")
-        assert "--resume run" in refused.stderr
-        assert "elman train TEXT --init run" in refused.stderr
+    refused = elman("train", *texts)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr == (
+        "elman: run is a run, not a text: continue an interrupted training with elman train "
+        "--resume run or start another from its weights with elman train TEXT --init run\n"
+    )
+
+
+def test_a_run_in_the_place_of_a_text_is_refused_in_terms_of_python(run: Path) -> None:
+    with pytest.raises(ElmanError) as refused:
+        package.train(run, minutes=0.01)
+    assert f'with elman.resume("{run}") or' in str(refused.value)
+    assert f'with elman.train(text, init="{run}")' in str(refused.value)
 
 
 def test_a_finished_run_is_trained_further_and_becomes_better(run: Path, story: Path) -> None:

@@ -13,13 +13,13 @@ from elman.core.data.batching import ContiguousBatches
 from elman.core.errors import ElmanError
 from elman.core.experiments.recipe import (
     HIDDEN,
-    LINE_PASSES,
     MAX_BATCH,
     MAX_LR,
     MAX_PASSES,
+    MIN_LINE_PASSES,
+    MIN_PASSES,
     STEPS,
     UPDATES,
-    USEFUL_PASSES,
     Facts,
     check_time,
     choose,
@@ -177,11 +177,16 @@ def test_lines_and_sequences_of_any_length_have_batches_of_several() -> None:
     assert chosen(text(10**6), minutes=0.5, seq_len=1024, shards=2).batch_size == 2
 
 
-def test_every_shard_of_a_batch_has_several_sequences() -> None:
+def test_every_shard_of_a_batch_has_several_sequences_up_to_a_bound() -> None:
     facts = replace(text(10**6), speed=1e11)
-    for shards in (1, 2, 4):
+    for shards, sequences in {1: 8, 2: 8, 4: 8, 8: 4, 64: 1}.items():
         settings = chosen(facts, minutes=0.3, hidden=512, shards=shards)
-        assert settings.batch_size == 8 * shards
+        assert settings.batch_size == sequences * shards
+
+
+def test_every_shard_has_a_sequence_of_the_shortest_text() -> None:
+    for facts in (text(5_000), replace(text(5_000), line=9.4)):
+        assert chosen(facts, minutes=0.3, shards=64).batch_size == 64
 
 
 @pytest.mark.parametrize("characters", [100_000, 160_000, 400_000])
@@ -190,6 +195,15 @@ def test_a_text_that_is_learned_in_less_time_has_thousands_of_updates(characters
     assert settings.epochs is not None
     updates = settings.epochs * characters / (settings.batch_size * settings.seq_len)
     assert 2000 < updates < 4500
+
+
+@pytest.mark.parametrize("lines", [0.0, 9.4])
+def test_batches_suit_the_epochs_that_are_given(lines: float) -> None:
+    facts = replace(text(160_000), line=lines, speed=1e12)
+    few, useful, many = (chosen(facts, hidden=128, epochs=epochs) for epochs in (1, 60, 1000))
+    assert few.batch_size < useful.batch_size == many.batch_size
+    assert chosen(facts, hidden=128, epochs=1, minutes=10.0) == replace(few, minutes=10.0)
+    assert chosen(facts, hidden=1).batch_size == chosen(facts, hidden=1, epochs=150).batch_size
 
 
 def test_a_very_short_text_has_batches_of_several_sequences() -> None:
@@ -246,6 +260,9 @@ def test_a_larger_model_that_reads_a_text_as_often_has_more_dropout() -> None:
     small, large = (chosen(text(160_000), hidden=hidden, epochs=15) for hidden in (128, 256))
     assert small.output_dropout < large.output_dropout
     assert small.input_dropout < large.input_dropout
+    few, usual = (chosen(text(160_000), hidden=384, epochs=epochs) for epochs in (5, 18))
+    assert (few.input_dropout, few.output_dropout) == (0.08, 0.31)
+    assert (usual.input_dropout, usual.output_dropout) == (0.16, 0.45)
 
 
 @pytest.mark.parametrize(
@@ -269,9 +286,10 @@ def test_the_model_suits_the_text(
 def test_a_short_text_is_not_read_for_longer_than_it_is_of_use() -> None:
     for size, hidden, passes in (
         (1_600, 32, [48]),  # of 12.5 updates
+        (160_000, 320, [25]),  # 60 products for each character, over 2.4
         (160_000, 512, range(17, 20)),
         (160_000, 1, [MAX_PASSES]),
-        (160_000, 4096, [USEFUL_PASSES]),
+        (160_000, 4096, [MIN_PASSES]),
     ):
         wanted = {"minutes": 10_000.0, "hidden": hidden}
         settings, lines = choose(OWN | wanted, text(size))
@@ -279,7 +297,7 @@ def test_a_short_text_is_not_read_for_longer_than_it_is_of_use() -> None:
         assert settings.minutes == 10_000.0
         assert f"at most {settings.epochs} epochs" in lines[1]
     lines = replace(text(160_000), line=9.4)
-    assert chosen(lines, minutes=10_000.0, hidden=512).epochs == LINE_PASSES
+    assert chosen(lines, minutes=10_000.0, hidden=512).epochs == MIN_LINE_PASSES
     assert chosen(text(1_600), epochs=1000).epochs == 1000
     assert chosen(NOVEL).epochs is None
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -129,12 +130,11 @@ def parse_split(split: str | None) -> tuple[float, ...] | None:
     """
     if split is None:
         return None
-    try:
+    shares: tuple[float, ...] = ()
+    with suppress(ValueError, AttributeError):
         shares = tuple(map(float, split.split(",")))
-        if len(shares) > 1:
-            return shares
-    except (ValueError, AttributeError):
-        pass
-    raise ElmanError(
-        f"split must be shares separated by commas, such as 0.9,0.05,0.05, got {split!r}"
-    )
+    if len(shares) < 2:
+        raise ElmanError(
+            f"split must be shares separated by commas, such as 0.9,0.05,0.05, got {split!r}"
+        )
+    return shares

@@ -159,20 +159,20 @@ def _framework(settings: Mapping[str, Any]) -> tuple[Any, int]:
 
 def sources_of(settings: Mapping[str, Any]) -> Sources:
     """Files and parts of the text of some settings; an ElmanError if the text is a run."""
-    _check_is_no_run(settings["text"])
-    return Sources.of(
-        [settings["text"], *settings.get("more_texts", ())],
-        parse_split(settings.get("split")),
-        settings.get("val"),
-        settings.get("test"),
-    )
+    texts = [settings["text"], *settings.get("more_texts", ())]
+    validation, test = settings.get("val"), settings.get("test")
+    for path in (*texts, validation, test):
+        if path is not None:
+            _check_is_no_run(path)
+    return Sources.of(texts, parse_split(settings.get("split")), validation, test)
 
 
 def _check_is_no_run(text: str) -> None:
     if is_run(Path(text)):
         raise ElmanError(
-            f"{text} is a run, not a text: continue an interrupted training with --resume {text}, "
-            f"or start another from its weights with elman train TEXT --init {text}"
+            f"{text} is a run, not a text: continue an interrupted training with "
+            f"elman train --resume {text} or start another from its weights with "
+            f"elman train TEXT --init {text}"
         )
 
 

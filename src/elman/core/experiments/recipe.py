@@ -31,7 +31,7 @@ EMBEDDING = 64  # for characters or bytes; for other tokens it is as large as th
 MAX_CHARACTERS = 512  # distinct ones
 MAX_PASSES = 150  # over the text
 LEARNED = 60.0  # passes times products per character, after which a model has memorized a text
-USEFUL_PASSES, LINE_PASSES = 17.0, 25.0  # over a text, and over lines, at least
+MIN_PASSES, MIN_LINE_PASSES = 17, 25  # that are of use, over a text and over lines
 MIN_TRAINING = 600  # updates that it always needs
 STEPS = 64
 USUAL_UPDATES = 3000  # of a training, unless the bounds of a batch require fewer or more
@@ -54,15 +54,15 @@ USUAL_SPEED = 1e11  # operations per second, for which epochs alone are planned
 
 
 class Dropped(NamedTuple):
-    """Dropout shares for each factor of ten, for the outputs and for the inputs.
+    """Dropout shares of outputs and inputs, for each factor of ten of what a model can memorize.
 
-    - `least`: passes over the text up to which inputs of byte pairs have no dropout; for other
-      tokens, passes times products per character.
+    - `inputs_from`: what it can memorize before inputs have any dropout. For byte pairs this is the
+      number of passes over the text, for other tokens passes times products per character.
     """
 
     outputs: float
     inputs: float
-    least: float
+    inputs_from: float
 
 
 OF_PAIRS, OF_OTHERS = Dropped(0.35, 0.35, 3.0), Dropped(0.25, 0.15, 5.0)
@@ -192,8 +192,8 @@ def _architecture(chosen: Mapping[str, Any], facts: Facts, hidden: int) -> Archi
 
 
 def _useful_passes(chosen: Mapping[str, Any], facts: Facts, products: int) -> float:
-    """Passes over the text after which a model has memorized it."""
-    least = LINE_PASSES if chosen.get("lines") else USEFUL_PASSES
+    """Passes over the text that are of use: with more, a model memorizes it."""
+    least = MIN_LINE_PASSES if chosen.get("lines") else MIN_PASSES
     return max(least, LEARNED * facts.characters / products)
 
 
@@ -222,11 +222,12 @@ def _choose_batches(chosen: dict[str, Any], facts: Facts, speed: float, useful: 
     shards = chosen.get("shards") or 1
     row = facts.line or chosen.get("seq_len", STEPS)
     least = min(shards * max(MIN_SHARD, TILE_ROWS * row), in_time / UPDATES)
-    usual = min(in_time, useful * facts.tokens) / USUAL_UPDATES
+    passes = min(useful, MAX_PASSES, chosen.get("epochs", math.inf))
+    usual = min(in_time, passes * facts.tokens) / USUAL_UPDATES
     usual = min(MAX_BATCH, max(usual, least, shards * STEPS))
     tokens = max(1.0, min(usual, facts.tokens / MIN_UPDATES))
     if chosen.get("lines"):
-        chosen.setdefault("batch_size", _rows(tokens / max(1, facts.line)))
+        chosen.setdefault("batch_size", max(shards, _rows(tokens / max(1, facts.line))))
         return
     chosen.setdefault("batching", "shuffled")
     steps = min(STEPS, round(tokens))
@@ -234,7 +235,7 @@ def _choose_batches(chosen: dict[str, Any], facts: Facts, speed: float, useful: 
         steps = min(steps, (facts.shortest if chosen["batching"] == "random" else facts.tokens) - 1)
     chosen.setdefault("seq_len", max(1, steps))
     sequences = min(tokens / chosen["seq_len"], facts.shortest / MIN_SEQUENCE)
-    chosen.setdefault("batch_size", _rows(sequences))
+    chosen.setdefault("batch_size", max(shards, _rows(sequences)))
 
 
 def _rows(number: float) -> int:
@@ -286,13 +287,13 @@ def _weight_decay(facts: Facts, rates: float, times: float) -> float:
 def _choose_dropout(chosen: dict[str, Any], facts: Facts, passes: float, products: int) -> None:
     """Choose the dropout shares: the more a model can memorize, the higher they are.
 
-    That grows with the passes over a text, and with the products for each character. It is more
-    with byte pairs: each of them occurs less often in a text than a character.
+    That grows with the passes over a text, and with the products for each character. Outputs have
+    more with byte pairs: each of them occurs less often in a text than a character.
     """
-    learned = passes * products / facts.characters
-    found, read = (OF_PAIRS, passes) if facts.tokenizer == BPE else (OF_OTHERS, learned)
-    outputs = min(0.5, found.outputs * math.log10(max(1, learned)))
-    inputs = min(0.3, found.inputs * math.log10(max(1, read / found.least)))
+    memorized = passes * products / facts.characters
+    found, growing = (OF_PAIRS, passes) if facts.tokenizer == BPE else (OF_OTHERS, memorized)
+    outputs = min(0.5, found.outputs * math.log10(max(1, memorized)))
+    inputs = min(0.3, found.inputs * math.log10(max(1, growing / found.inputs_from)))
     chosen.setdefault("output_dropout", round(outputs, 2))
     if chosen["layers"] > 1:
         chosen.setdefault("dropout", chosen["output_dropout"])
