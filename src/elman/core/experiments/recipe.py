@@ -65,7 +65,7 @@ class Dropped(NamedTuple):
     inputs_from: float
 
 
-OF_PAIRS, OF_OTHERS = Dropped(0.35, 0.35, 3.0), Dropped(0.25, 0.15, 5.0)
+OF_PAIRS, OF_OTHERS = Dropped(0.35, 0.35, 3.0), Dropped(0.25, 0.24, 15.0)
 
 
 @dataclass(frozen=True)
