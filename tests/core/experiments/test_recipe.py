@@ -260,6 +260,10 @@ def test_a_larger_model_that_reads_a_text_as_often_has_more_dropout() -> None:
     small, large = (chosen(text(160_000), hidden=hidden, epochs=15) for hidden in (128, 256))
     assert small.output_dropout < large.output_dropout
     assert small.input_dropout < large.input_dropout
+
+
+def test_dropout_of_a_short_text_is_that_of_the_formulas() -> None:
+    """Those of docs/recipe.md, with 3.44 products for each character."""
     few, usual = (chosen(text(160_000), hidden=384, epochs=epochs) for epochs in (5, 18))
     assert (few.input_dropout, few.output_dropout) == (0.01, 0.31)
     assert (usual.input_dropout, usual.output_dropout) == (0.15, 0.45)
@@ -286,7 +290,7 @@ def test_the_model_suits_the_text(
 def test_a_short_text_is_not_read_for_longer_than_it_is_of_use() -> None:
     for size, hidden, passes in (
         (1_600, 32, [48]),  # of 12.5 updates
-        (160_000, 320, [25]),  # 60 products for each character, over 2.4
+        (160_000, 320, [25]),  # 60 over 2.4 products for each character
         (160_000, 512, range(17, 20)),
         (160_000, 1, [MAX_PASSES]),
         (160_000, 4096, [MIN_PASSES]),

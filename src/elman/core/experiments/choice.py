@@ -158,7 +158,7 @@ def _framework(settings: Mapping[str, Any]) -> tuple[Any, int]:
 
 
 def sources_of(settings: Mapping[str, Any]) -> Sources:
-    """Files and parts of the text of some settings; an ElmanError if the text is a run."""
+    """Files and parts of the text of some settings; an ElmanError if one is a run."""
     texts = [settings["text"], *settings.get("more_texts", ())]
     validation, test = settings.get("val"), settings.get("test")
     for path in (*texts, validation, test):
