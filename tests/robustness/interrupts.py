@@ -27,22 +27,11 @@ from hashlib import sha256
 from tempfile import mkdtemp
 
 import elman
-from elman.core.training.callback import Callback
 
 os.chdir(mkdtemp())
 text = "Once upon a time, said he.\\n" * 999
 options = dict(recipe="book", cell="lstm", layers=2, dropout=0.2, hidden=16, optimizer="adam")
 sizes = dict(epochs=8, batch_size=16, seq_len=16, schedule="cosine")
-
-
-class Moments(Callback):
-    "Prints what the training does next."
-
-    def after_update(self, trainer):
-        print("update", trainer.train_batch_idx, flush=True)
-
-    def before_validate(self, trainer):
-        print("validation", trainer.train_batch_idx, flush=True)
 
 
 def train(**more):
