@@ -28,12 +28,6 @@ COLUMNS = [
 SIZES = BatchSizes(64, False, 0, False, False)
 
 
-def cycles(arrays: StepArrays) -> float:
-    """The engine's estimate for all blocks of sequences."""
-    groups = arrays.room / arrays.rows / arrays.together
-    return groups * arrays.estimated_cycles(arrays.tiles, arrays.threads)
-
-
 def arrays_of(kernels: Engine, batch: int, cores: int) -> StepArrays:
     """Arrays of a batch on a machine with some cores."""
     config.NUMBA_NUM_THREADS = cores
@@ -58,7 +52,7 @@ def counted(batch: int, cores: int) -> list[str]:
         f"{parts.sum():,}",
         f"{of_steps:.2f}",
         f"{weights / 1024:,.0f} KB",
-        f"{cycles(alone) / cycles(arrays):.1f}",
+        f"{alone.estimated_cycles(1) / arrays.estimated_cycles(arrays.threads):.1f}",
     ]
 
 

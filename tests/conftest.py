@@ -36,12 +36,13 @@ FEWER = ("tensorflow", "jax", "mxnet")  # run tests marked `core` with those tha
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """For some frameworks `core` means `long`. What takes long has half an hour."""
+    """For some frameworks `core` means `long`. What takes long has half an hour, or `--timeout`."""
     fewer = config.getoption("framework") in FEWER
+    limited = config.getoption("timeout") is not None
     for item in items:
         if fewer and item.get_closest_marker("core"):
             item.add_marker(pytest.mark.long)
-        if item.get_closest_marker("long"):
+        if item.get_closest_marker("long") and not limited:
             item.add_marker(pytest.mark.timeout(1800))
 
 

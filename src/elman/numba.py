@@ -29,7 +29,7 @@ from elman.core.valid_values import DIFFERENTIATING
 from elman.kernels import numba as _numba
 from elman.kernels.codegen import processor
 from elman.kernels.codegen.cache import when_missing
-from elman.kernels.codegen.processor import host_shape, multiplies_pairs
+from elman.kernels.codegen.processor import AVX512, host_shape, multiplies_pairs
 from elman.kernels.host import compiling, optimizers
 from elman.kernels.host.arrays import DropoutMasks
 from elman.kernels.host.continuations import Continuations
@@ -85,8 +85,12 @@ def instructions() -> str:
 
 
 def fastest_precision() -> str:  # type: ignore[no-redef]  # the engine has two precisions
-    """Fastest precision of products on this processor."""
-    return "bf16" if multiplies_pairs(host_shape().lanes) else SINGLE
+    """Fastest precision of products on this processor.
+
+    On ARM an instruction multiplies one half of the pairs, so that bfloat16 saves no instruction.
+    """
+    lanes = host_shape().lanes
+    return "bf16" if lanes == AVX512.lanes and multiplies_pairs(lanes) else SINGLE
 
 
 class RNNLM(specification.RNNLM, CompiledModel):
@@ -96,6 +100,7 @@ class RNNLM(specification.RNNLM, CompiledModel):
     """
 
     _engine: tuple[Any, Engine] | None = None  # with its architecture and process
+    _usual_batch = 0  # sequences that kernels were compiled for; a copy or a fork keeps it
 
     @contextmanager
     def _kernels(self) -> Iterator[Engine]:
@@ -113,6 +118,7 @@ class RNNLM(specification.RNNLM, CompiledModel):
         weights.check(self.parameters, engine.arch)
         with engine.lock:
             engine.load(self.parameters)
+            engine.usual = self._usual_batch
             yield engine
 
     def compile(self, batch: int = 1, training: bool = True) -> None:
@@ -124,8 +130,8 @@ class RNNLM(specification.RNNLM, CompiledModel):
         - `training`: compile the backward pass, too.
         """
         ids = np.zeros((batch, 1), np.int32)
+        self._usual_batch = batch
         with self._kernels() as engine:
-            engine.usual = batch
             engine.loss(ids, ids, (), DropoutMasks(), training)
 
     def load_weights(self, values: Weights) -> None:
@@ -383,7 +389,10 @@ class Trainer(specification.Trainer):
             other = compiling.SecondProcess(arch, model.options.precision, batch)
             with when_missing(other.start):
                 model.compile(batch, training=False)
-            other.wait()
+            if self.compiles_all:
+                other.join()
+            else:
+                other.wait()
             model.compile(batch)
         self._optimization = optimizers.current(self._optimization)
 

@@ -138,7 +138,6 @@ def run(folder: Path, cpu: str, words: list[str]) -> bool:
     if features:
         env.setdefault("NUMBA_CPU_FEATURES", features)
     options = ["-p", "no:cacheprovider", "-p", "tests.emulation.cross_compiling"]
-    # A limit of 14,000 seconds ended a test after half an hour.
     options += ["--timeout", "0", "--durations", "10", "-v"]
     command = [python(folder, cpu), "-m", "pytest", *options, *words]
     with log.open("w", encoding="utf-8") as file:

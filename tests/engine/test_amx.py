@@ -1,5 +1,7 @@
 """Products in AMX's tile registers are compiled; a machine without AMX can only read the code."""
 
+from types import SimpleNamespace
+
 import pytest
 from numba import types
 from numba.core.errors import TypingError
@@ -35,7 +37,25 @@ def test_a_product_adds_pairs_to_floats() -> None:
         unoptimized(block, (FLOATS, FLOATS, FLOATS, types.intp))
 
 
-def test_a_refused_permission_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert permitted() in (False, True)
+@pytest.mark.parametrize(("answer", "may"), [(0, True), (-1, False)])
+def test_linux_is_asked_for_the_registers_and_may_refuse_them(
+    answer: int, may: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, ...]] = []
+
+    def syscall(*words: int) -> int:
+        asked.append(words)
+        return answer
+
+    monkeypatch.setattr(amx.sys, "platform", "linux")
+    monkeypatch.setattr(amx.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(amx.ctypes, "CDLL", lambda name: SimpleNamespace(syscall=syscall))
+    assert permitted() is may
+    # arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA), of Linux' Documentation/arch/x86/xstate
+    assert asked == [(158, 0x1023, 18)]
+
+
+def test_other_systems_are_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(amx.sys, "platform", "darwin")
+    monkeypatch.setattr(amx.ctypes, "CDLL", None)
     assert not permitted()

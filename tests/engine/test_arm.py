@@ -6,7 +6,13 @@ from typing import Any
 import pytest
 
 from elman.kernels.codegen import processor
-from elman.kernels.codegen.processor import host_shape, instructions, multiplies_pairs
+from elman.numba import fastest_precision
+from elman.kernels.codegen.processor import (
+    ARM_WITH_BFLOAT16,
+    host_shape,
+    instructions,
+    multiplies_pairs,
+)
 from elman.kernels.codegen.tile_types import TileShape
 from tests.emulation.inner_loops import (
     FLOATS,
@@ -28,9 +34,9 @@ def arm(monkeypatch: pytest.MonkeyPatch) -> Any:
         found = SimpleNamespace(
             get_default_triple=lambda: "aarch64-unknown-linux-gnu",
             get_host_cpu_name=lambda: name,
-            get_host_cpu_features=lambda: SimpleNamespace(flatten=lambda: "+neon,+fp-armv8"),
         )
         monkeypatch.setattr(processor, "llvm", found)
+        monkeypatch.setattr(processor, "get_host_cpu_features", lambda: "+neon,+fp-armv8")
         monkeypatch.setattr(processor.numba.config, "CPU_FEATURES", None)
         monkeypatch.setattr(processor.numba.config, "CPU_NAME", None)
 
@@ -46,13 +52,15 @@ def test_an_arm_processor_has_tiles_for_its_32_registers(arm: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "has"), [("neoverse-v2", True), ("apple-m2", True), ("apple-m1", False)]
+    ("name", "has"),
+    [*((name, True) for name in sorted(ARM_WITH_BFLOAT16)), ("apple-m1", False)],
 )
 def test_bfloat16_is_used_where_the_processor_has_it(arm: Any, name: str, has: bool) -> None:
     arm(name)
     assert multiplies_pairs(4) == has
     assert not multiplies_pairs(16)
     assert instructions() == ("NEON with bfloat16" if has else "NEON")
+    assert fastest_precision() == "single"  # an instruction multiplies one half of the pairs
 
 
 def test_features_selected_by_hand_count_instead_of_the_name(
@@ -78,8 +86,9 @@ def test_the_inner_loop_keeps_its_sums_in_registers(
     assert not any("[sp" in line or line.startswith("st") for line in code)
 
 
-def test_pairs_are_multiplied_by_instructions_for_bfloat16() -> None:
-    code = inner_loop(NEON, PAIRS, "neoverse-v2", native=True)
+@pytest.mark.parametrize("name", sorted(ARM_WITH_BFLOAT16))
+def test_pairs_are_multiplied_by_instructions_for_bfloat16(name: str) -> None:
+    code = inner_loop(NEON, PAIRS, name, native=True)
     names = [line.split()[0] for line in code]
     assert names.count("bfmlalt") == names.count("bfmlalb") == NEON.rows * NEON.vectors
     assert "fmla" not in names

@@ -53,7 +53,12 @@ def test_a_second_process_loads_the_code_compiled_by_the_first(tmp_path: Path) -
 
 def test_code_of_other_sources_is_not_loaded(tmp_path: Path) -> None:
     said(tmp_path, tmp_path / "kept")
-    assert said(tmp_path, tmp_path / "kept", "two", factor=3) == [COMPILING, "63"]
+    assert said(tmp_path, tmp_path / "kept", "two") == [COMPILING, "42"]
+
+
+def test_code_of_another_version_of_its_own_file_is_not_loaded(tmp_path: Path) -> None:
+    said(tmp_path, tmp_path / "kept")
+    assert said(tmp_path, tmp_path / "kept", factor=3) == [COMPILING, "63"]
 
 
 def test_code_that_is_damaged_is_compiled_anew(tmp_path: Path) -> None:

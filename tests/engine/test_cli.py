@@ -91,7 +91,7 @@ def test_where_no_thread_can_be_started_training_goes_on(story: Path, tmp_path: 
         done = subprocess.run(
             command,
             cwd=tmp_path,
-            env=os.environ | {"NUMBA_NUM_THREADS": "4"},
+            env=os.environ | {"NUMBA_NUM_THREADS": "4", "NUMBA_CACHE_DIR": str(tmp_path)},
             capture_output=True,
             text=True,
         )

@@ -4,7 +4,9 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +16,7 @@ from elman import numba as engine
 from elman.core.errors import ElmanError
 from elman.core.experiments import calibration
 from elman.core.model.weights import Architecture, initial
+from elman.core.training.callback import Callback
 from elman.kernels.codegen import cache
 from elman.kernels.host import compiling
 
@@ -139,6 +142,80 @@ def test_an_interpreter_that_cannot_be_started_is_no_error(
     for thread in threading.enumerate():
         if thread.name == "elman compiling":
             thread.join()
+
+
+@pytest.fixture
+def interpreter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Have a second process run a script of the shell."""
+    monkeypatch.setattr(compiling, "thread_count", lambda parts: parts)
+
+    def script(text: str) -> None:
+        path = tmp_path / "interpreter"
+        path.write_text("#!/bin/sh\n" + text)
+        path.chmod(0o755)
+        monkeypatch.setattr(sys, "executable", str(path))
+
+    return script
+
+
+def test_a_process_that_fails_is_not_waited_for(interpreter: Callable[[str], None]) -> None:
+    interpreter("exit 1")
+    other = second_process()
+    other.start()
+    other.wait()
+    assert other.has_compiled.is_set()
+
+
+def test_a_process_that_hangs_is_waited_for_some_time(
+    interpreter: Callable[[str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    interpreter(f"read line < {tmp_path / 'pipe'}")
+    monkeypatch.setattr(compiling, "PATIENCE", 0.01)
+    other = second_process()
+    other.start()
+    other.wait()
+    assert not other.has_compiled.is_set()
+    (tmp_path / "pipe").write_text("end\n")
+    monkeypatch.setattr(compiling, "PATIENCE", 60)
+    other.join()
+    assert other.has_compiled.is_set()
+
+
+def test_a_measurement_waits_until_the_process_has_ended(
+    interpreter: Callable[[str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It compiles for some time after it has said that the kernels of an update are there."""
+    os.mkfifo(tmp_path / "pipe")
+    interpreter(f"echo compiled; read line < {tmp_path / 'pipe'}; echo ended > {tmp_path}/ended")
+
+    def compile_one(model: Any, batch: int, training: bool = True) -> None:
+        if training:
+            return
+        miss()
+        Thread(target=(tmp_path / "pipe").write_text, args=["end\n"]).start()
+
+    monkeypatch.setattr(engine.RNNLM, "compile", compile_one)
+    ended = []
+    clock = Callback()
+    clock.after_update = lambda trainer: ended.append((tmp_path / "ended").exists())
+    probe = calibration.Probe(engine, 0, {}, updates=2)
+    probe.train(Architecture("rnn", 11, 70), 1, 1, clock)
+    assert ended == [True, True]
+
+
+def test_without_another_thread_it_is_not_started(
+    started: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(compiling, "Thread", lambda **_: SimpleNamespace(start=refuse))
+    other = second_process()
+    other.start()
+    other.wait()
+    other.join()
+    assert other.has_compiled.is_set()
 
 
 COMPILING_AHEAD = """

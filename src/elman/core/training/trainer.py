@@ -78,6 +78,7 @@ class Trainer(HyperParameters):
     # Class attributes, since a subclass's constructor may not call this one.
     num_gpus: int = 0
     show_progress: bool = True
+    compiles_all: bool = False  # before the first batch, also what only the end needs
     callbacks: Sequence[Callback] = ()
     max_seconds: float = math.inf
     by_time: bool = False

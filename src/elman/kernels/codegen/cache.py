@@ -1,8 +1,8 @@
 """Compiling kernels, and the cache of compiled code.
 
 Each combination of kernel, argument types and processor has a file. The file begins with a digest
-of its remaining bytes. It is valid while its sources (all files in `kernels/`) and the versions of
-Python, Numba, llvmlite and NumPy stay the same.
+of its remaining bytes. It is valid while its sources (all files in `kernels/`, and the kernel's own)
+and the versions of Python, Numba, llvmlite and NumPy stay the same.
 """
 
 import hashlib
@@ -45,6 +45,12 @@ def stamp() -> str:
     return digest.hexdigest()
 
 
+def _own_source(function: Callable[..., Any]) -> bytes:
+    """Source of a kernel that is defined elsewhere, as in a benchmark; empty if it has no file."""
+    path = Path(function.__code__.co_filename)
+    return b"" if KERNELS in path.parents or not path.is_file() else path.read_bytes()
+
+
 @lru_cache(maxsize=1)
 def folder() -> Path | None:
     """Folder for compiled code; None, after a warning, if no folder can be trusted."""
@@ -67,10 +73,11 @@ class _Cache(caching.NullCache):
 
     def __init__(self, function: Callable[..., Any], folder: Path) -> None:
         self.name, self.folder = f"{function.__module__}.{function.__qualname__}", folder
+        self.source = hashlib.sha256(_own_source(function)).hexdigest()
 
     def _entry(self, signature: Any, codegen: Any) -> tuple[Path, Any]:
         """File for a signature and a processor, and the key that the file must contain."""
-        key = (stamp(), self.name, signature, codegen.magic_tuple())
+        key = (stamp(), self.source, self.name, signature, codegen.magic_tuple())
         digest = hashlib.sha256(repr(key).encode()).hexdigest()
         return self.folder / f"{self.name.rpartition('.')[2]}-{digest[:32]}.nbc", key
 

@@ -4,6 +4,7 @@ from hashlib import sha256
 
 import llvmlite.binding as llvm
 import numba
+from numba.core.codegen import get_host_cpu_features
 
 from elman.core.errors import ElmanError
 from elman.kernels.codegen.tile_types import TileShape
@@ -23,22 +24,22 @@ ARM_WITH_BFLOAT16 |= {"apple-m2", "apple-m3", "apple-m4"}
 def features() -> str:
     """List LLVM's names of the processor's features, for example "+avx2,-avx512f".
 
-    The list is empty for a generic processor.
+    The list is empty for a generic processor. Numba leaves out AVX where it does not use it, as
+    with NUMBA_ENABLE_AVX=0.
     """
     chosen = numba.config.CPU_FEATURES
-    return llvm.get_host_cpu_features().flatten() if chosen is None else str(chosen)
+    return str(get_host_cpu_features() if chosen is None else chosen)
 
 
 def host() -> str:
     """Name this processor, with a digest of its features."""
-    return f"{llvm.get_host_cpu_name()} ({_digest(llvm.get_host_cpu_features().flatten())})"
+    return f"{llvm.get_host_cpu_name()} ({_digest(get_host_cpu_features())})"
 
 
 def target() -> str:
     """Name the processor that kernels are compiled for, its features, vectors and tiles."""
-    shape, name = host_shape(), numba.config.CPU_NAME or llvm.get_host_cpu_name()
-    tiles = f"tiles of {shape.rows} x {shape.vectors} x {shape.lanes}"
-    return f"{name} ({_digest(features())}; {instructions()}; {tiles})"
+    name = numba.config.CPU_NAME or llvm.get_host_cpu_name()
+    return f"{name} ({_digest(features())}; {instructions()}; tiles of {host_shape()})"
 
 
 def _digest(found: str) -> str:

@@ -53,7 +53,8 @@ class TileShape:
     separate: bool = False
 
     def __str__(self) -> str:
-        return f"{self.rows} x {self.vectors} x {self.lanes}"
+        separate = " (separate)" if self.separate else ""
+        return f"{self.rows} x {self.vectors} x {self.lanes}{separate}"
 
     @property
     def width(self) -> int:

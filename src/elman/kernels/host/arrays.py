@@ -162,17 +162,19 @@ class StepArrays(BatchArrays):
     ) -> None:
         blocks = -(-batch // block_rows(layout.hidden))
         shapes = (*shapes, step_shape(shapes[0], max(batch, sizes.usual)))
-        self.threads, self.head_rows = thread_count(MAX_THREADS), shapes[1].rows
+        self.head_rows = shapes[1].rows
         rows = round_up(-(-batch // blocks), math.lcm(shapes[2].rows, layout.pair))
         super().__init__(layout, rows, blocks * rows, sizes)
         arch, positions = layout.arch, self.positions
         self.position_blocks = positions // BLOCK
         most = max(1, MAX_LOGITS // (layout.tokens * BLOCK))  # blocks of positions at once
         self.logit_blocks = min(self.position_blocks, most)
-        # Blocks of sequences to process together: as many as threads have tiles for. The sums over
-        # blocks have the same order for any number, unless logits are computed in several turns.
-        tiles = self.tiles = rows // shapes[2].rows
-        self.together = min(-(-self.threads // tiles), blocks, max(1, most // self.position_blocks))
+        self.tiles, self.num_blocks = rows // shapes[2].rows, blocks
+        self.most_together = min(blocks, max(1, most // self.position_blocks))
+        numbers = range(1, thread_count(MAX_THREADS) + 1)
+        self.threads = min(numbers, key=self.estimated_cycles)
+        self.together = self._blocks_together(self.threads)
+        self.row_parts, self.unit_parts = self._step_parts(self.threads)
         gates = KERNELS[layout.cell.name].stores_gates or arch.layers > 1 or arch.embedding
         works = [
             self._work(
@@ -183,9 +185,6 @@ class StepArrays(BatchArrays):
             )
             for _ in range(self.together)
         ]
-        numbers = range(1, self.threads + 1)
-        self.threads = min(numbers, key=lambda number: self.estimated_cycles(tiles, number))
-        self.row_parts, self.unit_parts = self._step_parts(tiles, self.threads)
         self.column_parts = max(1, layout.hidden // layout.width // COLUMN_PANELS)
         self.token_parts = -(-layout.tokens // TOKEN_ROWS)
         cuts = np.array([self.unit_parts, self.column_parts, self.token_parts])
@@ -203,7 +202,15 @@ class StepArrays(BatchArrays):
         kernels = by_steps.run, by_steps.run_steps_backward
         self._prepare(shapes, kernels, arrays, self.program, self.threads)
 
-    def _step_parts(self, tiles: int, threads: int) -> tuple[int, int]:
+    def _blocks_together(self, threads: int) -> int:
+        """Number of blocks of sequences to process together: as many as threads have tiles for.
+
+        The sums over blocks have the same order for any number, unless logits are computed in
+        several turns.
+        """
+        return min(-(-threads // self.tiles), self.most_together)
+
+    def _step_parts(self, threads: int) -> tuple[int, int]:
         """Number of parts for the rows, and for the units, of a layer's steps.
 
         A part with all units of its rows is independent of other parts. If there are fewer tiles
@@ -215,32 +222,36 @@ class StepArrays(BatchArrays):
         panels = self.layout.hidden // self.layout.width
         if self.layout.packed.W_hh[0].nbytes > LARGE_WEIGHTS:
             return 1, min(panels, 4 * threads)
-        all_tiles, cycles = tiles * self.together, self._step_cycles()
+        together, cycles = self._blocks_together(threads), self._step_cycles()
+        all_tiles = self.tiles * together
         if all_tiles >= threads:
             most = max(1, cycles * self.steps // PART_CYCLES)
-            return min(tiles, -(-2 * threads // self.together), most), 1
+            return min(self.tiles, -(-2 * threads // together), most), 1
         wanted = -(-2 * threads // all_tiles)
-        return tiles, max(1, min(panels, wanted, cycles // tiles // PART_CYCLES))
+        return self.tiles, max(1, min(panels, wanted, cycles // self.tiles // PART_CYCLES))
 
     def _step_cycles(self) -> int:
         """Multiply-add cycles of a layer's step, for one block of sequences."""
         return self.rows * self.layout.columns * self.layout.hidden // self.layout.lanes
 
-    def estimated_cycles(self, tiles: int, threads: int) -> float:
-        """Estimate of the cycles that a layer of the blocks takes with some threads.
+    def estimated_cycles(self, threads: int) -> float:
+        """Estimate of the cycles that a layer takes with some threads.
 
         The busiest thread bounds the steps, forward and backward. Sums over all steps are divided
         evenly. At the end of each phase, all threads wait for each other. Where that is each step,
         more threads than parts would take turns, and each would load the weights anew: infinite.
+        Blocks that are not processed together take turns; each turn takes as long as the first.
         """
-        row_parts, unit_parts = self._step_parts(tiles, threads)
-        parts, work = row_parts * unit_parts * self.together, self.together * self._step_cycles()
+        together = self._blocks_together(threads)
+        row_parts, unit_parts = self._step_parts(threads)
+        parts, work = row_parts * unit_parts * together, together * self._step_cycles()
         if unit_parts > 1 and threads > parts:
             return math.inf
         busiest = -(-parts // threads) / parts
         products = 2 * self.steps * work * busiest + self.steps * work / threads
         phases = OTHER_PHASES + (2 * self.steps if unit_parts > 1 else 2)
-        return products + phases * threads * WAIT_CYCLES
+        turns = -(-self.num_blocks // together)
+        return turns * (products + phases * threads * WAIT_CYCLES)
 
     def _gradient_parts(self, rows: int, tile: int) -> int:
         """Parts of the gradient of a weight with some rows: enough for all threads."""

@@ -25,7 +25,7 @@ from elman.kernels.host.engine import MAX_GROUP_HIDDEN, MAX_GROUP_TOKENS, Engine
 from elman.kernels.host.optimizers import Optimization
 from elman.kernels.host.threads import thread_count
 
-PATIENCE = 30.0  # seconds; a process that takes longer was stopped
+PATIENCE = 30.0  # seconds; after that, this process compiles what is not in the cache
 
 
 class SecondProcess:
@@ -42,22 +42,34 @@ class SecondProcess:
         self.arguments = [arch.cell, precision, *map(str, (vocab, hidden, batch))]
         self.has_compiled = Event()
         self.has_compiled.set()  # all that it was asked for
+        self._thread: Thread | None = None
 
     def start(self) -> None:
         """Start it, if it has a core to run on and a cache to fill.
 
-        In a frozen program, `sys.executable` is that program.
+        In a frozen program, `sys.executable` is that program. It is no error if no thread can be
+        started to wait for it.
         """
         executable = sys.executable
         if thread_count(2) == 1 or folder() is None or not executable or hasattr(sys, "frozen"):
             return
-        self.has_compiled.clear()
         command = [executable, "-P", "-m", __name__, *self.arguments]
-        Thread(target=self._run, args=(command,), name="elman compiling", daemon=True).start()
+        thread = Thread(target=self._run, args=(command,), name="elman compiling", daemon=True)
+        with suppress(RuntimeError):
+            self.has_compiled.clear()
+            thread.start()
+            self._thread = thread
+            return
+        self.has_compiled.set()
 
     def wait(self) -> None:
         """Wait until the kernels of an update are in the cache, or until it has failed."""
         self.has_compiled.wait(PATIENCE)
+
+    def join(self) -> None:
+        """Wait until it has ended."""
+        if self._thread is not None:
+            self._thread.join(PATIENCE)
 
     def _run(self, command: list[str]) -> None:
         """Run a command without input and messages, if it can be started."""
