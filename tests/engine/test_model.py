@@ -134,6 +134,21 @@ def test_weights_of_another_shape_are_refused() -> None:
         model.step(np.zeros((1, 1), int))
 
 
+def test_a_copy_reads_the_last_batch_of_an_epoch_with_the_same_kernels() -> None:
+    arch = Architecture("lstm", 11, 70)
+    model = engine.build(arch, weights_of(arch))
+    model.plot = lambda *values, **options: None  # there is no trainer
+    model.compile(64)
+    twin, batch = copy.deepcopy(model), batch_of(arch, 3, 5)
+    models = [model, twin]
+    for each in models:
+        each.training_step(batch)
+    kernels = [each._engine[1].used.arguments[0] for each in models]
+    assert kernels[0] == kernels[1] != Engine(arch).shapes
+    for name, gradient in model.gradients.items():
+        np.testing.assert_array_equal(twin.gradients[name], gradient)
+
+
 def test_a_copy_of_a_model_learns_as_the_model_does() -> None:
     arch = Architecture("lstm", 11, 7)
     batch = batch_of(arch, 70, 4)

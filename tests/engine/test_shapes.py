@@ -10,6 +10,7 @@ from elman import numpy as specification
 from elman.core.errors import ElmanError
 from elman.core.model.cells import CELLS
 from elman.core.model.weights import Architecture
+from elman.kernels.codegen import processor
 from elman.kernels.codegen.processor import SHAPES
 from elman.kernels.codegen.tile_types import TileShape
 from elman.kernels.host import threads
@@ -66,3 +67,10 @@ def test_another_shape_is_refused(shape: TileShape) -> None:
     rule = "a tile must have one of the shapes 8 x 2 x 16, 4 x 2 x 8, 8 x 2 x 4, 4 x 4 x 4, got "
     with pytest.raises(ElmanError, match=re.escape(rule + str(shape))):
         Engine(Architecture("rnn", 28, 32), shape)
+
+
+def test_vectors_that_numba_does_not_use_are_not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processor.numba.config, "CPU_FEATURES", None)
+    monkeypatch.setattr(processor.numba.config, "ENABLE_AVX", 0)  # as it does itself for some
+    assert processor.host_shape() in (processor.ANY_PROCESSOR, processor.NEON)
+    assert not processor.multiplies_pairs(16)
