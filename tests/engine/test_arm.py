@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from elman.kernels.codegen import processor
-from elman.numba import fastest_precision
 from elman.kernels.codegen.processor import (
     ARM_WITH_BFLOAT16,
     host_shape,
@@ -14,6 +13,7 @@ from elman.kernels.codegen.processor import (
     multiplies_pairs,
 )
 from elman.kernels.codegen.tile_types import TileShape
+from elman.numba import fastest_precision
 from tests.emulation.inner_loops import (
     FLOATS,
     PAIRS,

@@ -1,8 +1,8 @@
 """Compiling kernels, and the cache of compiled code.
 
 Each combination of kernel, argument types and processor has a file. The file begins with a digest
-of its remaining bytes. It is valid while its sources (all files in `kernels/`, and the kernel's own)
-and the versions of Python, Numba, llvmlite and NumPy stay the same.
+of its remaining bytes. It is valid while its sources (all files in `kernels/`, and the file of the
+kernel) and the versions of Python, Numba, llvmlite and NumPy stay the same.
 """
 
 import hashlib
