@@ -40,8 +40,7 @@ class SecondProcess:
         vocab = min(arch.vocab, MAX_GROUP_TOKENS + 1)
         hidden = min(arch.hidden, MAX_GROUP_HIDDEN + 1)
         self.arguments = [arch.cell, precision, *map(str, (vocab, hidden, batch))]
-        self.has_compiled = Event()
-        self.has_compiled.set()  # all that it was asked for
+        self.has_compiled = Event()  # the kernels of an update, if it can
         self._thread: Thread | None = None
 
     def start(self) -> None:
@@ -56,15 +55,13 @@ class SecondProcess:
         command = [executable, "-P", "-m", __name__, *self.arguments]
         thread = Thread(target=self._run, args=(command,), name="elman compiling", daemon=True)
         with suppress(RuntimeError):
-            self.has_compiled.clear()
             thread.start()
             self._thread = thread
-            return
-        self.has_compiled.set()
 
     def wait(self) -> None:
         """Wait until the kernels of an update are in the cache, or until it has failed."""
-        self.has_compiled.wait(PATIENCE)
+        if self._thread is not None:
+            self.has_compiled.wait(PATIENCE)
 
     def join(self) -> None:
         """Wait until it has ended."""
