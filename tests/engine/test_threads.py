@@ -112,6 +112,11 @@ def test_more_cores_make_no_batch_slower_by_the_estimate(
         before = cycles
 
 
+def test_blocks_that_take_turns_take_as_long_as_each_of_them() -> None:
+    one, three = (step_arrays(Architecture("lstm", 28, 256), batch, 1) for batch in (64, 192))
+    assert three.estimated_cycles(1) == 3 * one.estimated_cycles(1)
+
+
 def test_threads_that_wait_for_each_other_at_every_step_are_no_more_than_the_parts() -> None:
     used = step_arrays(Architecture("lstm", 28, 256), 8, 64)
     phases = used.phases[used.phases[:, OPERATION] == steps.FORWARD]
