@@ -17,13 +17,12 @@ def assembly(
     arguments: tuple[Any, ...],
     triple: str,
     processor: str,
-    features: str = "",
 ) -> str:
     """Assembly of a function without a result, for arguments of these Numba types."""
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
     target = llvm.Target.from_triple(triple)
-    machine = target.create_target_machine(cpu=processor, features=features, opt=3)
+    machine = target.create_target_machine(cpu=processor, opt=3)
     code = unoptimized(function, arguments)
     code = re.sub(r"target triple = .*", f'target triple = "{triple}"', code)
     code = re.sub(r"target datalayout = .*", f'target datalayout = "{machine.target_data}"', code)

@@ -64,7 +64,8 @@ def inner_loop(
 ) -> list[str]:
     """Instructions of the inner loop; `kind` is the element type of the operands.
 
-    `turned`: the left matrix is read transposed. `native`: with instructions for bfloat16.
+    `turned`: the left matrix is read transposed. `native`: with the processor's instructions for
+    bfloat16, of which LLVM knows by its name.
     """
     view: Callable[..., Any] = transposed_at if turned else at
 
@@ -75,8 +76,7 @@ def inner_loop(
     operand = types.Array(kind, 2, "C")
     arguments = TileShapeType(shape), types.Array(FLOATS, 2, "C"), operand, operand, types.intp
     with mock.patch.object(pairs, "multiplies_pairs", return_value=native):
-        features = "+bf16" if native else ""
-        code = assembly(add_product, arguments, TRIPLE, processor, features)
+        code = assembly(add_product, arguments, TRIPLE, processor)
     return max(loops(code), key=sums_of)
 
 
