@@ -71,7 +71,7 @@ def test_a_kernel_for_an_arm_processor_has_its_machine_code(
     monkeypatch.setattr(cross_compiling, "llvm", SimpleNamespace(**arm))
     assert compile_outside(cache.name, (numba.typeof(empty_queue()),))
     (path,) = cache.folder.iterdir()
-    (_, _, _, (triple, processor, _)), ((_, _, (code, _)), *_) = pickle.loads(read(path))
+    (*_, (triple, processor, _)), ((_, _, (code, _)), *_) = pickle.loads(read(path))
     assert (triple, processor) == ("aarch64-unknown-linux-gnu", "cortex-a72")
     assert int.from_bytes(code[ELF_MACHINE], "little") == AARCH64
 
