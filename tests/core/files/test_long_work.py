@@ -71,7 +71,7 @@ def test_pipes_see_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     threads = threading.active_count()
     with showing("evaluating") as report:
         report("evaluating", 1, 2)
-        assert threading.active_count() == threads
+        assert threading.active_count() <= threads
     assert screen.getvalue() == ""
 
 
@@ -96,6 +96,40 @@ def test_work_that_fails_has_no_bar_left(attach: Callable[[], Terminal]) -> None
         raise ValueError("it failed")
     with showing("evaluating") as report:  # the next work has its own
         assert report is not long_work.no_report
+
+
+def test_work_that_is_interrupted_as_its_bar_begins_has_no_bar_left(
+    attach: Callable[[], Terminal], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted(threading.Thread):
+        def start(self) -> None:
+            super().start()
+            raise KeyboardInterrupt
+
+    attach()
+    before = set(threading.enumerate())
+    monkeypatch.setattr(threading, "Thread", Interrupted)
+    with pytest.raises(KeyboardInterrupt), showing("evaluating"):
+        pass
+    assert set(threading.enumerate()) <= before
+    monkeypatch.undo()
+    attach()
+    with showing("evaluating") as report:  # the next work has its own
+        assert report is not long_work.no_report
+
+
+def test_without_another_thread_work_has_no_bar(
+    attach: Callable[[], Terminal], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Refused(threading.Thread):
+        def start(self) -> None:
+            raise RuntimeError("can't start new thread")
+
+    terminal = attach()
+    monkeypatch.setattr(threading, "Thread", Refused)
+    with showing("evaluating") as report:
+        report("evaluating", 25, 100)
+    assert terminal.getvalue() == ""
 
 
 def test_a_bar_that_fails_lets_the_work_go_on(

@@ -67,7 +67,6 @@ def test_it_learns_from_runs_of_a_bounded_length(runs: list[tuple[str, int]]) ->
 
 def test_an_interrupt_ends_the_learning_and_its_thread() -> None:
     """A thread that still learned while the interpreter exits would abort the process."""
-    before = set(threading.enumerate())
 
     def endless() -> Iterator[str]:
         for number in count():
@@ -75,8 +74,23 @@ def test_an_interrupt_ends_the_learning_and_its_thread() -> None:
                 signal.raise_signal(signal.SIGINT)
             yield f"It was {number}. "
 
+    assert_an_interrupt_ends_the_thread_that_learns(endless())
+
+
+def test_an_interrupt_while_the_thread_starts_ends_it_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted(threading.Thread):
+        def start(self) -> None:
+            super().start()
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading, "Thread", Interrupted)
+    assert_an_interrupt_ends_the_thread_that_learns(f"It was {number}. " for number in count())
+
+
+def assert_an_interrupt_ends_the_thread_that_learns(texts: Iterator[str]) -> None:
+    before = set(threading.enumerate())
     with pytest.raises(KeyboardInterrupt):
-        bpe.learn(endless())
+        bpe.learn(texts)
     for thread in set(threading.enumerate()) - before:
         thread.join(60)
         assert not thread.is_alive()

@@ -48,12 +48,14 @@ def showing(activity: str) -> Iterator[Report]:
         return
     work = _Work(activity)
     thread = threading.Thread(target=work.show, daemon=True)
-    thread.start()
     try:
+        with suppress(RuntimeError):  # no thread can be started, so there is no bar
+            thread.start()
         yield work.report
-    finally:
+    finally:  # after an interrupt, even of the thread's start, no bar stays
         work.ended.set()
-        thread.join()
+        with suppress(RuntimeError):  # it has not started
+            thread.join()
         _showing.release()
 
 

@@ -137,13 +137,13 @@ def _run_interruptibly(work: Callable[[Iterator[str]], None], texts: Iterator[st
 
     thread = threading.Thread(target=run)
     try:
-        thread.start()
-    except RuntimeError:  # no thread can be started, so Ctrl-C waits for the library
-        run()
-    try:
+        try:
+            thread.start()
+        except RuntimeError:  # no thread can be started, so Ctrl-C waits for the library
+            run()
         while thread.is_alive():
             thread.join(0.1)
-    finally:  # after an interrupt, the thread reads no further
+    finally:  # after an interrupt, even of its start, the thread reads no further
         ended.set()
     if failed:
         raise failed[0]
