@@ -379,6 +379,7 @@ class Trainer(specification.Trainer):
 
     step_type = Step
     _optimization: optimizers.Optimization | None = None
+    _second_process: compiling.SecondProcess | None = None
 
     def compile_ahead(self, model: Any, data: Any) -> None:
         """Compile the kernels: the forward pass here, and others in a second process."""
@@ -387,14 +388,18 @@ class Trainer(specification.Trainer):
             batch = -(-DataAttributes.of(data).batch_size // shards)
             arch = Architecture(*model.architecture_fields())
             other = compiling.SecondProcess(arch, model.options.precision, batch)
+            self._second_process = other
             with when_missing(other.start):
                 model.compile(batch, training=False)
-            if self.compiles_all:
-                other.join()
-            else:
-                other.wait()
+            other.wait()
             model.compile(batch)
         self._optimization = optimizers.current(self._optimization)
+
+    def compile_beside(self) -> None:
+        """Let the second process compile the kernels of the end."""
+        if self._second_process is not None:
+            self._second_process.may_proceed.set()
+            self._second_process = None  # it cannot be copied
 
     def clip_gradients(self, grad_clip_val: float, model: Any) -> None:
         """Scale the gradients so that their global norm is at most `grad_clip_val`."""

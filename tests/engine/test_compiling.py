@@ -37,7 +37,7 @@ list(score(model, [1, 2, 3]))
 def test_a_process_that_writes_and_scores_finds_the_kernels_compiled(tmp_path: Path) -> None:
     env = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
     command = [sys.executable, "-m", compiling.__name__, "rnn", "single", "11", "70", "1"]
-    found = subprocess.run(command, env=env, check=True, capture_output=True, text=True)
+    found = subprocess.run(command, env=env, check=True, input="", capture_output=True, text=True)
     assert found.stdout == "compiled\n"
     kernels = {path.name.partition("-")[0] for path in (tmp_path / "kernels").iterdir()}
     assert kernels == {"run_steps_backward", "run", "generate", "score", "pack"}
@@ -45,6 +45,19 @@ def test_a_process_that_writes_and_scores_finds_the_kernels_compiled(tmp_path: P
         [sys.executable, "-c", WRITING], env=env, check=True, capture_output=True, text=True
     )
     assert written.stdout == ""
+
+
+def test_it_waits_before_it_compiles_what_the_end_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+
+    def note(name: str) -> Any:
+        return lambda *_: calls.append(name)
+
+    for name in ("compile_backward", "load", "losses", "generate"):
+        monkeypatch.setattr(compiling.Engine, name, note(name))
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(readline=note("waits")))
+    compiling.compile_kernels(Architecture("rnn", 11, 70), "single", 1)
+    assert calls == ["compile_backward", "waits", "load", "losses", "generate"]
 
 
 @pytest.fixture(autouse=True)
@@ -177,33 +190,51 @@ def test_a_process_that_hangs_is_waited_for_some_time(
     assert not other.has_compiled.is_set()
     (tmp_path / "pipe").write_text("end\n")
     monkeypatch.setattr(compiling, "PATIENCE", 60)
-    other.join()
+    other.wait()
     assert other.has_compiled.is_set()
 
 
-def test_a_measurement_waits_until_the_process_has_ended(
-    interpreter: Callable[[str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_process_that_waits_proceeds_after_some_time(
+    interpreter: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It compiles for some time after it has said that the kernels of an update are there."""
+    """The training may have been interrupted, in a program that goes on."""
+    interpreter("echo compiled; read line")
+    monkeypatch.setattr(compiling, "PATIENCE", 0.01)
+    other = second_process()
+    other.start()
+    assert other._thread is not None
+    other._thread.join(60)
+    assert not other._thread.is_alive()
+
+
+@pytest.mark.parametrize("measures", [False, True])
+def test_nothing_is_compiled_beside_a_measurement(
+    measures: bool,
+    interpreter: Callable[[str], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The second process would take half of the speed. It goes on after the measurement."""
     os.mkfifo(tmp_path / "pipe")
-    pipe = os.open(tmp_path / "pipe", os.O_RDWR)
-    join = compiling.SecondProcess.join
-    interpreter(f"echo compiled; read line < {tmp_path / 'pipe'}; echo ended > {tmp_path}/ended")
-
-    def let_end(other: compiling.SecondProcess) -> None:
-        os.write(pipe, b"end\n")
-        join(other)
-
-    monkeypatch.setattr(compiling.SecondProcess, "join", let_end)
+    interpreter(f"echo compiled; read line; echo proceeded > {tmp_path / 'pipe'}")
     monkeypatch.setattr(engine.RNNLM, "compile", lambda model, batch, training=True: miss())
-    ended = []
-    clock = Callback()
-    clock.after_update = lambda trainer: ended.append((tmp_path / "ended").exists())
+    proceeds = []
+
+    class Noting(Callback):
+        def after_update(self, trainer: Any) -> None:
+            proceeds.append(trainer._second_process is None)
+
+    if not measures:
+        monkeypatch.setattr(engine.Trainer, "compiles_beside", property(lambda _: True, ignore))
     probe = calibration.Probe(engine, 0, {}, updates=2)
-    probe.train(Architecture("rnn", 11, 70), 1, 1, clock)
-    os.write(pipe, b"end\n")  # if nothing has waited
-    os.close(pipe)
-    assert ended == [True, True]
+    trainer, _ = probe.train(Architecture("rnn", 11, 70), 1, 1, Noting())
+    assert proceeds == [not measures] * 2
+    assert trainer._second_process is None
+    assert (tmp_path / "pipe").read_text() == "proceeded\n"
+
+
+def ignore(*_: object) -> None:
+    """Set nothing."""
 
 
 def test_without_another_thread_it_is_not_started(
@@ -216,7 +247,6 @@ def test_without_another_thread_it_is_not_started(
     other = second_process()
     other.start()
     other.wait()
-    other.join()
     assert not other.has_compiled.is_set()
 
 

@@ -2,7 +2,7 @@
 
 A framework's Trainer defines `step_type` and D2L's `clip_gradients`. With gradients in the model it
 has `measure_gradients`, with GPUs `to`, `try_all_gpus` and `move_model`, with kernels
-`compile_ahead`.
+`compile_ahead` and `compile_beside`.
 """
 
 import math
@@ -78,7 +78,7 @@ class Trainer(HyperParameters):
     # Class attributes, since a subclass's constructor may not call this one.
     num_gpus: int = 0
     show_progress: bool = True
-    compiles_all: bool = False  # before the first batch, also what only the end needs
+    compiles_beside: bool = True  # while batches are computed, compile what the end needs
     callbacks: Sequence[Callback] = ()
     max_seconds: float = math.inf
     by_time: bool = False
@@ -225,6 +225,8 @@ class Trainer(HyperParameters):
         shared = codec.shared(model, data)
         with showing("compiling") if self.show_progress else nullcontext():
             self.compile_ahead(model, data)
+        if self.compiles_beside:
+            self.compile_beside()
         memory.retain_freed()
         self.prepare_data(data)
         self.prepare_model(model)
@@ -252,6 +254,9 @@ class Trainer(HyperParameters):
 
     def compile_ahead(self, model: Any, data: Any) -> None:
         """Compile what a framework can compile before the timing of the training starts."""
+
+    def compile_beside(self) -> None:
+        """Begin to compile what only the end of the training needs, in another process."""
 
     @property
     def _passes_ended(self) -> int:

@@ -5,7 +5,8 @@
 A training begins with the kernels for batches, forward and backward, needs the optimizer's next,
 and the kernels that measure the model and write a text at the end. Numba compiles under one lock,
 so a second thread would only wait. While the training compiles the forward pass, a second process
-compiles the others into the cache. It prints a line when those of an update are there.
+compiles the others into the cache. It prints a line when those of an update are there, and reads
+one before it goes on with those of the end.
 """
 
 import os
@@ -25,7 +26,7 @@ from elman.kernels.host.engine import MAX_GROUP_HIDDEN, MAX_GROUP_TOKENS, Engine
 from elman.kernels.host.optimizers import Optimization
 from elman.kernels.host.threads import thread_count
 
-PATIENCE = 30.0  # seconds; after that, this process compiles what is not in the cache
+PATIENCE = 30.0  # seconds; after that, no process waits for the other
 
 
 class SecondProcess:
@@ -41,6 +42,7 @@ class SecondProcess:
         hidden = min(arch.hidden, MAX_GROUP_HIDDEN + 1)
         self.arguments = [arch.cell, precision, *map(str, (vocab, hidden, batch))]
         self.has_compiled = Event()  # the kernels of an update, if it can
+        self.may_proceed = Event()  # with the kernels of the end
         self._thread: Thread | None = None
 
     def start(self) -> None:
@@ -63,19 +65,16 @@ class SecondProcess:
         if self._thread is not None:
             self.has_compiled.wait(PATIENCE)
 
-    def join(self) -> None:
-        """Wait until it has ended."""
-        if self._thread is not None:
-            self._thread.join(PATIENCE)
-
     def _run(self, command: list[str]) -> None:
-        """Run a command without input and messages, if it can be started."""
-        pipes = {"stdin": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        options: Any = {**pipes, "stdout": subprocess.PIPE, "start_new_session": True}
+        """Run a command without messages, if it can be started."""
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        options: Any = {**pipes, "start_new_session": True}
         with suppress(OSError), subprocess.Popen(command, **options) as process:
             assert process.stdout is not None
             process.stdout.readline()
             self.has_compiled.set()
+            self.may_proceed.wait(PATIENCE)
+            process.communicate(b"\n")
         self.has_compiled.set()
 
 
@@ -86,6 +85,7 @@ def compile_kernels(arch: Architecture, precision: str, batch: int) -> None:
     Optimization()
     with suppress(OSError):  # the training has ended
         os.write(1, b"compiled\n")
+    sys.stdin.readline()  # empty if the training has ended
     engine.load({name: np.asarray(value, np.float32) for name, value in initial(arch).items()})
     ids = np.zeros(1, np.int64)
     engine.losses(ids, ids, ())
