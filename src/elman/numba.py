@@ -396,7 +396,7 @@ class Trainer(specification.Trainer):
         self._optimization = optimizers.current(self._optimization)
 
     def compile_beside(self) -> None:
-        """Let the second process compile the kernels of the end."""
+        """Let the second process compile the kernels for the end of the training."""
         if self._second_process is not None:
             self._second_process.may_proceed.set()
             self._second_process = None  # it cannot be copied

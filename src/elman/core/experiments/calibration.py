@@ -78,7 +78,7 @@ class Probe:
         )
         data.train_dataloader, data.val_dataloader = lambda: [batch] * self.updates, lambda: None
         trainer = framework.Trainer(1, self.num_gpus, 1.0, show_progress=False)
-        trainer.compiles_beside = False  # it would take half of the speed
+        trainer.compiles_beside = False  # compiling would take half of the speed
         clock = Clock(self.seconds)
         trainer.callbacks = (*callbacks, clock)
         try:

@@ -6,7 +6,7 @@ A training begins with the kernels for batches, forward and backward, needs the 
 and the kernels that measure the model and write a text at the end. Numba compiles under one lock,
 so a second thread would only wait. While the training compiles the forward pass, a second process
 compiles the others into the cache. It prints a line when those of an update are there, and reads
-one before it goes on with those of the end.
+one before it compiles those for the end of the training.
 """
 
 import os
@@ -42,7 +42,7 @@ class SecondProcess:
         hidden = min(arch.hidden, MAX_GROUP_HIDDEN + 1)
         self.arguments = [arch.cell, precision, *map(str, (vocab, hidden, batch))]
         self.has_compiled = Event()  # the kernels of an update, if it can
-        self.may_proceed = Event()  # with the kernels of the end
+        self.may_proceed = Event()  # to the kernels for the end of the training
         self._thread: Thread | None = None
 
     def start(self) -> None:
