@@ -15,6 +15,7 @@ COMMANDS = (
     (r"elman train TEXT --init (\S+)", r'elman.train(text, init="\1")'),
     (r"elman train (\S+) --pairs", r'elman.train("\1", pairs=True)'),
     (r"elman prepare (\S+) --out STORE", r'elman.prepare("\1", out=store)'),
+    (", or give elman --cells FILE.py", ""),
     ("with --host or --port", "host=, or port=0 for any that is free"),
     (r"elman (train|prepare|sweep|export|evaluate|translate)\b(?! -)", r"elman.\1"),
 )

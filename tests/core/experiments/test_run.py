@@ -528,7 +528,7 @@ def test_files_that_do_not_fit_together_are_refused_by_name(folder: Path) -> Non
     config.write_text("[1]")
     refused(r"it must be an object with the fields architecture, .*, got \[1\]")
     spoil_json(config, architecture={"cell": "cnn", "vocab": 28, "hidden": 6})
-    refused("config.json: cell must be")
+    refused("config.json: the cell 'cnn' is not registered")
     spoil_json(config, architecture={"cell": "rnn", "vocab": 28, "hidden": "6"})
     refused('config.json: architecture.hidden must be a whole number below 2\\^63, got "6"')
     vocab.write_text(json.dumps(json.loads(vocab.read_text())[::-1]))

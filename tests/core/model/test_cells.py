@@ -1,8 +1,11 @@
 """A custom cell is checked, registered once, and found by its name."""
 
+import json
+import random
+import re
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +15,12 @@ import pytest
 import elman
 from elman import numpy as specification
 from elman.core.errors import ElmanError
+from elman.core.experiments import run_folder
+from elman.core.experiments.records import RunSettings
 from elman.core.experiments.settings import Settings
+from elman.core.files import json_files
 from elman.core.model import cells, recurrence, step_arrays, weights
+from elman.core.model.cell_checks import check_equations, fingerprint
 from elman.core.model.cells import CELLS, Cell, cell_named, register
 from elman.core.model.weights import Architecture
 
@@ -100,13 +107,37 @@ def test_an_argument_that_is_not_valid_is_refused(arguments: Any, message: str) 
         (lambda xp, x, r, state: (xp.softmax(x),), "the equations of the cell half fail: Attri"),
         (lambda xp, x, r: (x,), "the equations of the cell half fail: TypeError"),
         (lambda xp, x, r, state: (x[:1],), r"\(2, 3\) here, got \(1, 3\) from half"),
+        (lambda xp, x, r, state: (x[0:1] + r,), "each row of a batch separately, got another"),
+        (lambda xp, x, r, state: (r + xp.reduce_sum(x, 0),), "each row of a batch separately, got"),
+        (lambda xp, x, r, state: (x * random.random(),), "got two results from half: leave out"),
+        (lambda xp, x, r, state: (np.tanh(x + r),), "half fail: TypeError: np.tanh takes arrays"),
+        (lambda xp, x, r, state: (np.ones(3) * x,), "half fail: TypeError: np.multiply takes"),
+        (lambda xp, x, r, state: (np.where([1], x, r),), "half fail: TypeError: np.where takes"),
     ],
 )
 def test_equations_are_tried_before_a_cell_is_registered(step: Any, message: str) -> None:
     with pytest.raises(ElmanError, match=message):
         register(Cell("half", ("h",), step))
-    with pytest.raises(ElmanError, match="cell must be"):
+    with pytest.raises(ElmanError, match="the cell 'half' is not registered"):
         cell_named("half")
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        lambda xp, x, r, state: (np.sqrt(2.0) * x + r * np.float64(3),),
+        lambda xp, x, r, state: (xp.split(x, x.shape[1] // 3, 1)[0] + r[:, :3] + state[0][:, :1],),
+    ],
+    ids=["numbers of numpy", "shapes and slices"],
+)
+def test_numbers_shapes_and_slices_are_no_reason_to_refuse_a_cell(step: Any) -> None:
+    register(Cell("half", ("h",), step))
+
+
+def test_the_built_in_cells_pass_the_checks_of_a_registration() -> None:
+    for cell in CELLS.values():
+        check_equations(cell)
+        assert fingerprint(cell.name) is None
 
 
 def test_the_two_arrays_of_a_linear_cell_have_the_shape_of_its_state() -> None:
@@ -185,17 +216,100 @@ def test_a_run_that_names_an_unknown_cell_says_how_to_register_it(
     tmp_path: Path, registry: dict[str, Cell]
 ) -> None:
     register(Cell("half", ("h",), half_step))
-    data = specification.TimeMachine(64, 16, num_train=64, num_val=64)
-    arch = Architecture("half", len(data.vocab), 4)
-    model = specification.build(arch, weights.initial(arch))
-    model.codec = data.codec
-    elman.save(tmp_path / "run", model)
+    saved_run(tmp_path / "run")
     assert type(elman.load(tmp_path / "run")) is specification.RNNLM
     with pytest.raises(ElmanError, match=r"elman.numba requires a built-in cell"):
         elman.load(tmp_path / "run", "numba")
     registry.clear()
-    with pytest.raises(ElmanError, match=r"got 'half': register a custom cell with elman.regis"):
+    cure = "import the module that registers it"
+    message = f"{tmp_path}/run/config.json: the cell 'half' is not registered: {cure}"
+    with pytest.raises(ElmanError, match=f"^{message}$"):
+        elman.evaluate(tmp_path / "run", "a text\n")
+
+
+def saved_run(folder: Path) -> Path:
+    """A run of the registered cell half."""
+    data = specification.TimeMachine(64, 16, num_train=64, num_val=64)
+    arch = Architecture("half", len(data.vocab), 4)
+    model = specification.build(arch, weights.initial(arch))
+    model.codec = data.codec
+    elman.save(folder, model)
+    return folder
+
+
+OPENING = {
+    "load": elman.load,
+    "evaluate": lambda run: elman.evaluate(run, "a text\n"),
+    "evaluate dynamic": lambda run: elman.evaluate(run, "a text\n", dynamic=True),
+    "score": lambda run: elman.score(run, ["a text"]),
+    "info": elman.info,
+    "compare": lambda run: elman.compare(run),
+    "export": lambda run: elman.export(run, "torch", run.parent / "out"),
+    "init": lambda run: elman.train("a text\n" * 99, init=run, out=run.parent / "out"),
+}
+
+
+@pytest.mark.parametrize("name", OPENING)
+def test_a_run_is_not_opened_with_other_equations(
+    tmp_path: Path, registry: dict[str, Cell], name: str
+) -> None:
+    def same_step(xp: Any, x: Any, r: Any, state: Any) -> Any:
+        return (0.5 * xp.tanh(r + x) + state[0] / 2,)
+
+    register(Cell("half", ("h",), half_step))
+    run = saved_run(tmp_path / "run")
+    registry.clear()
+    register(Cell("half", ("h",), other_step))
+    with pytest.raises(ElmanError) as error:
+        OPENING[name](run)
+    wanted = (
+        rf"{run}/config.json: the cell half must have the run's equations, got another result, "
+        r"(\S+) in the run, (\S+) registered: register the cell that was trained"
+    )
+    found = re.fullmatch(wanted, str(error.value))
+    assert found is not None, error.value
+    x, r = 2 * np.sin(1), 2 * np.sin(2)
+    state = 2 * np.sin(3)
+    numbers = (state + np.tanh(x + r)) / 2, np.tanh(x + r)
+    assert [float(each) for each in found.groups()] == pytest.approx(numbers, abs=1e-8)
+    registry.clear()
+    register(Cell("half", ("h",), same_step))
+    assert elman.load(run).codec is not None
+
+
+def test_a_training_is_not_resumed_with_other_equations(
+    tmp_path: Path, registry: dict[str, Cell]
+) -> None:
+    register(Cell("half", ("h",), half_step))
+    kept = RunSettings(
+        Settings(cell="half", framework="torch"), "0", cell_fingerprint=fingerprint("half")
+    )
+    json_files.write(tmp_path / "training.json", asdict(kept))
+    assert run_folder.read_training(tmp_path) == kept
+    registry.clear()
+    register(Cell("half", ("h",), other_step))
+    with pytest.raises(ElmanError, match=r"training.json: the cell half must have the run's equa"):
+        elman.resume(tmp_path)
+
+
+@pytest.mark.parametrize("kept", [None, [], [0.5]])
+def test_a_run_of_a_custom_cell_has_the_results_of_its_equations(
+    tmp_path: Path, kept: list[float] | None
+) -> None:
+    register(Cell("half", ("h",), half_step))
+    config = saved_run(tmp_path / "run") / "config.json"
+    value = json.loads(config.read_text())
+    config.write_text(json.dumps(value | {"cell_fingerprint": kept}))
+    with pytest.raises(ElmanError, match=r"cell half (are missing|must have the run's)"):
         elman.load(tmp_path / "run")
+
+
+def test_results_that_are_not_finite_are_kept(tmp_path: Path) -> None:
+    def logarithm(xp: Any, x: Any, r: Any, state: Any) -> Any:
+        return (xp.log(xp.relu(x)) + xp.log(r),)
+
+    register(Cell("half", ("h",), logarithm))
+    assert elman.load(saved_run(tmp_path / "run")).codec is not None
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 4, 5, 8, 9, 35, 64, 101])

@@ -9,6 +9,8 @@ from elman.core.errors import ElmanError, require_at_least, require_at_most
 from elman.core.experiments.settings import Settings
 from elman.core.files import json_files
 from elman.core.model import encoder_decoder, weights
+from elman.core.model.cell_checks import check_fingerprint
+from elman.core.model.cells import CellError
 from elman.core.model.encoder_decoder import PairArchitecture
 from elman.core.model.precision import SINGLE, check_precision
 from elman.core.text import pair_codec, tokenizers
@@ -25,7 +27,7 @@ class RunSettings:
 
     `val_sha256` and `test_sha256` are digests of separate validation and test files, or "" if
     these are parts of the text. `reasons` describe settings that were chosen for the text; `given`
-    lists the names of the other settings.
+    lists the names of the other settings. `cell_fingerprint` is as in `Config`.
     """
 
     settings: Settings
@@ -35,6 +37,10 @@ class RunSettings:
     test_sha256: str = ""
     reasons: list[str] = field(default_factory=list)
     given: list[str] | None = None
+    cell_fingerprint: list[float] | None = None
+
+    def __post_init__(self) -> None:
+        check_fingerprint(self.settings.cell, self.cell_fingerprint)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +76,8 @@ class Config:
 
     `clean`: apply the book's cleaning before tokenization. A run without `newlines` kept line ends
     unchanged. `precision` applies to the factors of the model's products. With `lines`, it is a
-    model of lines. A saved model has no `training`.
+    model of lines. A saved model has no `training`. `cell_fingerprint` is what the equations of a
+    custom cell computed from fixed arrays. The registered cell must compute the same.
     """
 
     architecture: weights.Architecture
@@ -80,8 +87,10 @@ class Config:
     newlines: str = tokenizers.KEEP
     precision: str = SINGLE
     lines: bool = False
+    cell_fingerprint: list[float] | None = None
 
     def __post_init__(self) -> None:
+        check_fingerprint(self.architecture.cell, self.cell_fingerprint)
         tokenizers.check_name(self.tokenizer)
         tokenizers.check_newlines(self.newlines)
         check_precision(self.precision)
@@ -145,5 +154,7 @@ def checked_record(kind: type[Record], value: Any, path: Path, cure: str) -> Rec
     """Make a dataclass from the content of a JSON file; `cure` ends the error for a wrong value."""
     try:
         return json_files.record(kind, value, str(path))
+    except CellError:  # it has its own cure
+        raise
     except ElmanError as error:
         raise type(error)(f"{error}; {cure}") from error

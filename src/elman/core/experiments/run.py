@@ -23,6 +23,7 @@ from elman.core.experiments.run_folder import CONFIG, TRAINING, suggestion
 from elman.core.files import atomic, json_files, regular, tensors
 from elman.core.files.paths import exists
 from elman.core.model import weights
+from elman.core.model.cell_checks import fingerprint
 from elman.core.model.metrics import Evaluation, bits_per_character
 from elman.core.text import codec
 from elman.core.text.codec import Codec
@@ -50,7 +51,14 @@ def write(
 ) -> None:
     """Fill `folder` with a run except for the curves; config.json comes last."""
     config = Config(
-        arch, used.tokenizer.name, used.clean, training, used.newlines, precision, used.lines
+        arch,
+        used.tokenizer.name,
+        used.clean,
+        training,
+        used.newlines,
+        precision,
+        used.lines,
+        fingerprint(arch.cell),
     )
     codec.write(folder, used.vocab, used.tokenizer)
     write_model(folder, config, values, history)

@@ -10,6 +10,7 @@ from elman.core.data.corpus import TextFile, TimeMachine
 from elman.core.errors import ElmanError
 from elman.core.experiments.records import TrainingRecord
 from elman.core.experiments.settings import Settings
+from elman.core.model.cell_checks import fingerprint
 from elman.core.model.weights import Architecture
 from elman.core.training.history import best_epoch
 from elman.core.training.schedule import Best, Schedule
@@ -62,6 +63,7 @@ def record_of(model: Any, architecture: Architecture, module: Any) -> TrainingRe
         val_sha256=data.val_sha256,
         test_sha256=data.test_sha256,
         given=sorted(given),
+        cell_fingerprint=fingerprint(settings.cell),
         epoch=(best_epoch(history) if best else history[-1]).epoch,
         framework_version=module.version(),
         python_version=platform.python_version(),

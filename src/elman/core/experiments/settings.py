@@ -10,9 +10,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from elman.core import setting_fields
-from elman.core.errors import ElmanError, alternatives, did_you_mean, in_words, require_one_of
+from elman.core.errors import (
+    ElmanError,
+    alternatives,
+    did_you_mean,
+    in_words,
+    require_one_of,
+    shortened,
+)
 from elman.core.experiments.frameworks import check_has_pairs
-from elman.core.model.cells import CELLS, UnknownCellError, check_cell
+from elman.core.model.cells import CELLS, REGISTER, CellError, check_cell
 from elman.core.model.optimizers import Optimizer, check_taken
 from elman.core.model.options import ModelOptions
 from elman.core.setting_fields import checked, choice, flag, path, paths, real, values_of, whole
@@ -78,10 +85,13 @@ def _check_cell(name: Any) -> None:
     """Raise an ElmanError unless this is the name of a cell; suggest a similar built-in name."""
     try:
         check_cell(name)
-    except UnknownCellError:
+    except CellError as error:
         if did_you_mean(name, tuple(CELLS)):
             require_one_of(tuple(CELLS), cell=name)
-        raise
+        raise CellError(
+            f"cell must be {alternatives(tuple(CELLS))}, got {shortened(name)}: to use another, "
+            f"{REGISTER}"
+        ) from error
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from elman.core.experiments.tensorboard import TensorBoard
 from elman.core.files.long_work import showing
 from elman.core.files.memory import peak_memory_mb
 from elman.core.model import weights
+from elman.core.model.cell_checks import fingerprint
 from elman.core.model.evaluation import evaluate_tokens
 from elman.core.model.metrics import Evaluation
 from elman.core.model.optimizers import Optimizer
@@ -64,6 +65,7 @@ class Training:
             init_sha256=None if origin is None else origin.sha256,
             reasons=[*choice.reasons],
             given=choice.given,
+            cell_fingerprint=fingerprint(settings.cell),
         )
         self.model = self._model(None if origin is None else origin.values)
 

@@ -11,16 +11,17 @@ from typing import Any, NamedTuple
 
 from elman.core.errors import (
     ElmanError,
-    alternatives,
     is_finite_number,
     require_at_least,
     require_one_of,
+    shortened,
 )
 
 State = tuple[Any, ...]
 ENTRY_POINTS = "elman.cells"  # group of the entry points through which packages provide cells
 CELL_NAME = re.compile(r"[a-z][a-z0-9_-]{0,99}")
 PART_NAME = re.compile(r"[a-z][a-z0-9_]{0,99}")  # of a gate or a parameter
+REGISTER = "import the module that registers it, or give elman --cells FILE.py"
 # Functions of `xp` that the equations of a cell may call.
 STEP_FUNCTIONS = (
     *("exp", "log", "sin", "cos", "tanh", "sigmoid", "relu"),
@@ -28,8 +29,8 @@ STEP_FUNCTIONS = (
 )
 
 
-class UnknownCellError(ElmanError):
-    """No cell has this name."""
+class CellError(ElmanError):
+    """No cell with this name is registered, or one with other equations than a run's."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -264,9 +265,10 @@ def register(cell: Cell) -> None:
     """Add a cell under its name, for every framework and command in this process.
 
     The same code may register it again, for example when a notebook reruns a cell. Raises an
-    ElmanError if the name is taken, or if the equations fail on NumPy arrays.
+    ElmanError if the name is taken, or if the equations fail on small arrays, are random, or mix
+    the rows of a batch.
     """
-    from elman.core.model.step_arrays import check_equations  # imports NumPy
+    from elman.core.model.cell_checks import check_equations  # imports NumPy
 
     if not isinstance(cell, Cell):
         raise ElmanError(f"register takes an elman.Cell, got {cell!r}")
@@ -306,11 +308,8 @@ def check_cell(cell: Any) -> None:
     cell_named(cell)
 
 
-def _unknown(name: Any) -> UnknownCellError:
-    return UnknownCellError(
-        f"cell must be {alternatives(tuple(CELLS))}, got {name!r}: register a custom cell with "
-        "elman.register, or install the package that provides it"
-    )
+def _unknown(name: Any) -> CellError:
+    return CellError(f"the cell {shortened(name)} is not registered: {REGISTER}")
 
 
 def _register_installed(name: str) -> None:
