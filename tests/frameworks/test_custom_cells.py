@@ -1,5 +1,6 @@
 """Custom cells do in every framework what the built-in ones do."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,12 @@ from examples import cells
 import elman
 from elman import numpy as specification
 from elman.core.errors import ElmanError
+from elman.core.model import cells as registered
 from elman.core.model import step_arrays, weights
 from elman.core.model.cells import STEP_FUNCTIONS
 from elman.core.model.weights import Architecture
 from tests.combinations import combinations
+from tests.conftest import QUICK, Command
 from tests.frameworks.layers import layers_of
 from tests.parity import IDS, one_update, relative, some_weights, update_losses
 
@@ -123,6 +126,28 @@ def model_arch(module: Any, model: Any) -> Architecture:
     """Architecture of a model, by its module."""
     found: Architecture = module.architecture(model)
     return found
+
+
+FILE = """\
+import elman
+elman.register(elman.Cell("half", ("h",), lambda xp, x, r, state: (state[0] / 2 + xp.tanh(x + r),)))
+"""
+
+
+@pytest.mark.usefixtures("trains")
+def test_the_command_line_trains_a_cell_of_a_file(
+    elman: Command, story: Path, framework: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registered, "_registered", {})
+    (tmp_path / "half.py").write_text(FILE)
+    words = ["train", story, *QUICK, "--framework", framework, "--cell", "half", "--out", "run"]
+    done = elman("--cells", "half.py", *words)
+    assert done.returncode == 0, done.stderr
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert len(config["cell_fingerprint"]) == 6
+    assert config["training"]["cell_fingerprint"] == config["cell_fingerprint"]
+    done = elman("--cells", "half.py", "generate", "run", "Once", "--framework", framework)
+    assert (done.returncode, done.stdout[:4]) == (0, "Once"), done.stderr
 
 
 @pytest.mark.usefixtures("trains")

@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from threading import Event, Thread
 from typing import Annotated
 
@@ -32,8 +33,10 @@ from elman.cli import (
     train,
     translate,
 )
+from elman.cli.options import PATH
 from elman.core.errors import ElmanError
 from elman.core.files import streams
+from elman.core.model.cells import register_file
 
 ALONE = "prepare", "sweep", "plan"  # commands that workers do not share
 
@@ -77,10 +80,16 @@ def _elman(
         bool,
         typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
     ] = False,
+    cells: Annotated[
+        Path | None,
+        typer.Option(help="Python file that registers custom cells.", **PATH),
+    ] = None,
 ) -> None:
     """Train, evaluate, export and serve small recurrent language models."""
     if context.invoked_subcommand in ALONE and "RANK" in os.environ:
         _check_alone(context.invoked_subcommand)
+    if cells is not None:
+        register_file(cells)
 
 
 def _check_alone(command: str) -> None:

@@ -70,7 +70,8 @@ def train(
             from elman.core.experiments import compare
 
             every = {"checkpoint_every": checkpoint_every, "sample_every": sample_every}
-            compare.train_in(framework, given, every, folder, numbered, print_table)
+            cells = context.find_root().params["cells"]
+            compare.train_in(framework, given, every, folder, numbered, print_table, cells)
             return
     try:
         if resume is None:

@@ -96,12 +96,13 @@ def train_in(
     folder: Path,
     numbered: bool,
     show: Callable[[Sequence[Result]], None],
+    cells: Path | None,
 ) -> None:
     """Train in several frameworks, pass the runs to `show`, and plot their curves.
 
     - `frameworks`: their names, in the syntax of `interpreters`.
     - `given`: settings of all trainings.
-    - `options`: as in `train_each`.
+    - `options`, `cells`: as in `train_each`.
     - `folder`, `numbered`: as in `new_group`.
     """
     if number_of_workers() > 1:
@@ -116,7 +117,7 @@ def train_in(
         )
     settings = Settings(**{**given, "framework": found[0].framework})
     with new_group(folder, numbered) as (folder, picture):
-        runs, failed = train_each(found, settings, options, folder)
+        runs, failed = train_each(found, settings, options, folder, cells)
     if runs:
         load_matplotlib()
         try:
@@ -135,14 +136,17 @@ def train_each(
     settings: Settings,
     options: Mapping[str, Any],
     folder: Path,
+    cells: Path | None,
 ) -> tuple[list[Path], dict[Path, int]]:
     """Train with these settings in each framework, each in a separate process.
 
-    `options` are the options of `elman train` that are not settings, by their names in Python.
-    Return the new runs in `folder`, and the exit codes of the failed ones.
+    `options` are the options of `elman train` that are not settings, by their names in Python;
+    `cells` is the file that registers custom cells. Return the new runs in `folder`, and the exit
+    codes of the failed ones.
     """
     own = ("text", "more_texts", "framework")
     known = {name: value for name, value in asdict(settings).items() if name not in own}
+    before = words({"cells": cells})
     runs: list[Path] = []
     failed: dict[Path, int] = {}
     for each in interpreters:
@@ -151,7 +155,7 @@ def train_each(
         given = ["--framework", each.framework, "--out", str(made)]
         given += [*words(options), *words(known), "--", settings.text, *settings.more_texts]
         # -P: do not import modules from the current folder
-        code = _run([each.python, "-P", "-m", "elman", "train", *given])
+        code = _run([each.python, "-P", "-m", "elman", *before, "train", *given])
         if code == 0:
             runs.append(made)
         else:

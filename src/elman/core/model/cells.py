@@ -7,6 +7,7 @@ through entry points in the group `elman.cells`.
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from elman.core.errors import (
@@ -279,6 +280,25 @@ def register(cell: Cell) -> None:
         )
     check_equations(cell)
     _registered[cell.name] = cell
+
+
+def register_file(path: Path) -> None:
+    """Run a Python file that registers cells; an ElmanError if it fails or registers none."""
+    import runpy  # only the command line needs it
+
+    if not path.is_file():
+        raise ElmanError(f"there is no file {path}: give a Python file that calls elman.register")
+    before = dict(_registered)
+    try:
+        runpy.run_path(str(path), run_name=path.stem)
+    except ElmanError:
+        raise
+    except (Exception, SystemExit) as error:  # a file may raise anything
+        raise ElmanError(
+            f"the cells of {path} do not load: {type(error).__name__}: {error}"
+        ) from error
+    if _registered == before:
+        raise ElmanError(f"{path} registers no cell: call elman.register in it")
 
 
 def _source(cell: Cell) -> tuple[str, str]:

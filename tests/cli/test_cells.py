@@ -1,0 +1,139 @@
+"""`elman --cells FILE COMMAND`: commands train and open models of custom cells."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from elman.core.experiments import compare
+from elman.core.model import cells
+from elman.core.model.cell_checks import fingerprint
+from tests.conftest import QUICK, Command
+
+CELLS = """\
+import elman
+
+def half_step(xp, x, r, state):
+    return ((state[0] + xp.tanh(x + r)) / 2,)
+
+elman.register(elman.Cell("half", ("h",), half_step))
+"""
+UNKNOWN = (
+    "the cell 'half' is not registered: import the module that registers it, or give "
+    "elman --cells FILE.py"
+)
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file that registers the cell half; none is registered yet."""
+    monkeypatch.setattr(cells, "_registered", {})
+    (tmp_path / "cells.py").write_text(CELLS)
+    return tmp_path / "cells.py"
+
+
+@pytest.fixture
+def half(run: Path, file: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run of the cell half, which has the weights of an rnn."""
+    cells.register_file(file)
+    config = json.loads((run / "config.json").read_text())
+    kept = {"cell_fingerprint": fingerprint("half")}
+    config["architecture"]["cell"] = config["training"]["settings"]["cell"] = "half"
+    config["training"]["settings"]["framework"] = "torch"
+    config["training"] |= kept
+    (run / "config.json").write_text(json.dumps(config | kept))
+    monkeypatch.setattr(cells, "_registered", {})
+    return run
+
+
+def test_a_run_of_a_cell_that_is_not_registered_is_one_short_line_beside_the_other_runs(
+    elman: Command, trained: Path, half: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(half, tmp_path / "runs" / "half")
+    shutil.copytree(trained, tmp_path / "runs" / "rnn")
+    done = elman("runs")
+    assert [line.split()[0] for line in done.stdout.splitlines()[1:2]] == [str(Path("runs", "rnn"))]
+    assert done.stderr == f"elman: {Path('runs', 'half', 'config.json')}: {UNKNOWN}; skipping it\n"
+    done = elman("--cells", "cells.py", "runs")
+    assert done.stderr == ""
+    rows = done.stdout.splitlines()[1:3]
+    assert [line.split()[0] for line in rows] == [
+        str(Path("runs", name)) for name in ("half", "rnn")
+    ]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["info", "run"],
+        ["generate", "run", "Once", "--tokens", "3"],
+        ["next", "run", "Once"],
+        ["score", "run", "story.txt"],
+        ["evaluate", "run", "story.txt"],
+        ["compare", "run"],
+        ["export", "run", "--to", "torch"],
+    ],
+    ids=lambda words: words[0],
+)
+@pytest.mark.usefixtures("half", "story")
+def test_a_command_opens_a_run_of_a_custom_cell_with_its_file(
+    elman: Command, words: list[str]
+) -> None:
+    done = elman(*words)
+    assert (done.returncode, done.stdout, done.stderr) == (
+        2,
+        "",
+        f"elman: {Path('run', 'config.json')}: {UNKNOWN}\n",
+    )
+    done = elman("--cells", "cells.py", *words)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+@pytest.mark.usefixtures("file")
+def test_a_comparison_of_frameworks_trains_with_the_same_cells(
+    elman: Command, story: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands = []
+
+    def run(command: list[str]) -> int:
+        commands.append(command)
+        return 1
+
+    monkeypatch.setattr(compare, "_run", run)
+    words = ["train", story, *QUICK, "--framework", f"torch={sys.executable},jax={sys.executable}"]
+    elman("--cells", "cells.py", *words, "--cell", "half")
+    assert len(commands) == 2
+    for command in commands:
+        assert command[2:7] == ["-m", "elman", "--cells", "cells.py", "train"]
+        assert command[command.index("--cell") + 1] == "half"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "there is no file cells.py: give a Python file that calls elman.register"),
+        ("import elman", "cells.py registers no cell: call elman.register in it"),
+        ("1 / 0", "the cells of cells.py do not load: ZeroDivisionError: division by zero"),
+        ("exit()", "the cells of cells.py do not load: SystemExit: None"),
+        (
+            "def",
+            "the cells of cells.py do not load: SyntaxError: invalid syntax (cells.py, line 1)",
+        ),
+        (
+            CELLS.replace('"half"', '"gru"'),
+            "the name gru is already used by a cell of elman.core.model.cells: choose another",
+        ),
+    ],
+    ids=["missing", "empty", "raises", "ends", "no Python", "taken"],
+)
+def test_a_file_without_cells_is_refused_in_one_line(
+    elman: Command, file: Path, content: str | None, message: str
+) -> None:
+    file.unlink()
+    if content is not None:
+        file.write_text(content)
+    done = elman("--cells", "cells.py", "runs")
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"elman: {message}\n")
