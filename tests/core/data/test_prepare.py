@@ -467,7 +467,8 @@ def test_a_full_disk_leaves_no_files(
 MEMORY = """
 import re
 from pathlib import Path
-import elman.core.data.batching as windows
+import elman.core.data.orders as windows
+import elman.core.data.sequences as sequences
 from elman.core.text import text_files
 from elman.core.model.evaluation import evaluate
 from elman.core.data.prepare import prepare
@@ -475,7 +476,7 @@ from elman.numpy import TextFile
 from tests.core.data.test_prepare import Guess
 
 # As if the texts were larger.
-windows.MAX_RESIDENT_BYTES = windows.MAX_SHUFFLED_IDS = windows.BLOCK_IDS = 1 << 20
+sequences.MAX_RESIDENT_BYTES = windows.MAX_SHUFFLED_IDS = windows.BLOCK_IDS = 1 << 20
 
 def peak():
     return int(re.findall(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[0])
