@@ -15,12 +15,11 @@ from hypothesis import strategies as st
 
 from elman import load, save
 from elman.core.data import orders
-from elman.core.data import prepare as preparing
 from elman.core.data.batches import SequenceBatches
 from elman.core.data.orders import ByLength
 from elman.core.data.prepare import prepare
 from elman.core.data.sequences import Sequences, padded_steps
-from elman.core.errors import ElmanError, InterruptedWorkError
+from elman.core.errors import ElmanError
 from elman.core.model import evaluation
 from elman.core.model.evaluation import evaluate, evaluate_tokens, tokens_of
 from elman.core.model.language_model import cross_entropy
@@ -228,14 +227,6 @@ def test_a_store_of_lines_is_as_good_as_the_text(
     path.write_text(path.read_text() + "\n" + "\n".join(NAMES * 3), encoding="utf-8")
     prepare([str(path)], tmp_path / "whole", name, 300 if name == "bpe" else None, lines=True)
     monkeypatch.setattr(text_files, "BLOCK_BYTES", 1000)
-    monkeypatch.setattr(preparing, "SECONDS_BETWEEN_SAVES", 0)
-
-    def report(what: str, done: int, total: int) -> None:
-        if what == "reading" and done > total / 2:
-            raise KeyboardInterrupt
-
-    with pytest.raises(InterruptedWorkError, match="run the same command again to resume"):
-        prepare([str(path)], out, name, 300 if name == "bpe" else None, lines=True, report=report)
     prepare([str(path)], out, name, 300 if name == "bpe" else None, lines=True)
     for file in ("ids.bin", "store.json", "vocab.json"):
         assert (out / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
