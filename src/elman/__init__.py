@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from elman.core.errors import ElmanError
 from elman.core.experiments.frameworks import framework_module, module_of
+from elman.core.files import atomic
 from elman.core.valid_values import FRAMEWORKS
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def save(folder: "str | os.PathLike[str]", model: Any) -> None:
     run keeps the settings of the training and the digest of its text.
     """
     from elman.core.d2l.seq2seq import Predicting
-    from elman.core.experiments import pair_run, run, run_folder
+    from elman.core.experiments import pair_run, run
     from elman.core.experiments.saved import record_of
     from elman.core.files.paths import as_path
     from elman.core.text import codec
@@ -123,7 +124,7 @@ def save(folder: "str | os.PathLike[str]", model: Any) -> None:
             f"a model must have as many tokens as its text, got {architecture.vocab} and "
             f"{len(used.vocab)}: give it vocab_size=len(data.vocab)"
         )
-    with run_folder.new_folder(path) as part:
+    with atomic.new_folder(path) as part:
         values = module.export_weights(model)
         record = record_of(model, architecture, module)
         run.write(part, architecture, values, used, model.options.precision, record, history)

@@ -11,7 +11,7 @@ import pytest
 
 from elman import load
 from elman.core.experiments.run import write
-from elman.core.experiments.run_folder import new_folder
+from elman.core.files.atomic import new_folder
 from elman.core.model.language_model import total_nll
 from elman.core.model.weights import Architecture, initial
 from elman.core.text.codec import Codec

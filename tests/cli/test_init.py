@@ -14,10 +14,10 @@ import elman as package
 from elman.core.errors import ElmanError
 from elman.core.experiments.choice import settled
 from elman.core.experiments.records import RunSettings
-from elman.core.experiments.run_folder import new_folder
 from elman.core.experiments.settings import Settings
 from elman.core.experiments.train import Training
 from elman.core.files import json_files
+from elman.core.files.atomic import new_folder
 from tests.conftest import BOOK, Command
 
 FEW = (*BOOK, "--epochs", "1", "--batch-size", "64", "--seq-len", "16", "--framework", "numpy")

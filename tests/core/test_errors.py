@@ -18,6 +18,7 @@ from elman.core.experiments import compare, pair_run, run_folder
 from elman.core.experiments.choice import settled
 from elman.core.experiments.settings import Settings
 from elman.core.experiments.train import Training
+from elman.core.files import atomic
 from elman.core.model import encoder_decoder
 from elman.core.model.encoder_decoder import PairArchitecture
 from tests.copying import codec_of
@@ -79,11 +80,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     training = Training(settled(settings))
     training.fit()
-    with run_folder.new_folder(folder / "run") as part:
+    with atomic.new_folder(folder / "run") as part:
         training.write(part)
     codec = codec_of()
     arch = PairArchitecture(len(codec.source.vocab), len(codec.target.vocab), 4, 4)
-    with run_folder.new_folder(folder / "pairs") as part:
+    with atomic.new_folder(folder / "pairs") as part:
         pair_run.write(part, arch, encoder_decoder.initial(arch), codec, None, ())
     return folder
 

@@ -11,7 +11,7 @@ import pytest
 
 import elman as package
 from elman.core.experiments import pair_run
-from elman.core.experiments.run_folder import new_folder
+from elman.core.files.atomic import new_folder
 from elman.core.model.pair_model import PairModel
 from tests import pairs
 from tests.conftest import Command, Done

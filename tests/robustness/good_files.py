@@ -1,21 +1,17 @@
 """Intact runs, checkpoints and stores, of which `hostile.py` spoils copies."""
 
-import contextlib
 import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 from spoiling import STORY, Chance
 
-from elman.core.data import prepare as preparing
 from elman.core.data.prepare import prepare
-from elman.core.errors import ElmanError
-from elman.core.experiments import run_folder, train
+from elman.core.experiments import train
 from elman.core.experiments.choice import settled
 from elman.core.experiments.settings import Settings
-from elman.core.text import text_files
+from elman.core.files import atomic
 from elman.core.training import checkpoint
 
 FILES = ("config.json", "vocab.json", "tokenizer.json", "model.safetensors", "history.csv")
@@ -31,7 +27,7 @@ SETTINGS: dict[str, Any] = {
 
 
 class Good:
-    """Runs, checkpoints, stores and one that is half made, to spoil copies of."""
+    """Runs, checkpoints and stores, to spoil copies of."""
 
     def __init__(self, folder: Path) -> None:
         self.text = folder / "story.txt"
@@ -42,7 +38,6 @@ class Good:
         self.names, self.line_store = folder / "names.txt", folder / "lines"
         self.names.write_text("\n".join(f"name {number}" for number in range(200)))
         prepare([str(self.names)], self.line_store, "char", lines=True)
-        self.half_made = half_made_of(self.text, folder / "half")
         self.checkpoints: list[tuple[dict[str, Any], bytes]] = []  # and the settings of each
         self.run, self.bpe_run = folder / "run", folder / "bpe run"
         self._write(self._trained(folder / "on bpe", text=str(self.stores[1])), self.bpe_run)
@@ -52,7 +47,7 @@ class Good:
         self._write(training, self.run)
 
     def _write(self, training: train.Training, path: Path) -> None:
-        with run_folder.new_folder(path) as part:
+        with atomic.new_folder(path) as part:
             training.write(part)
 
     def _trained(self, folder: Path, **changes: str) -> train.Training:
@@ -64,22 +59,6 @@ class Good:
         for path in checkpoint.paths(folder):
             self.checkpoints.append((asdict(training.run_settings), path.read_bytes()))
         return training
-
-
-def half_made_of(text: Path, out: Path) -> Path:
-    """Files that an interrupted `elman prepare` has left."""
-
-    def report(what: str, done: int, total: int) -> None:
-        if done > total / 2:
-            raise KeyboardInterrupt
-
-    with (
-        mock.patch.multiple(preparing, SECONDS_BETWEEN_SAVES=0),
-        mock.patch.multiple(text_files, BLOCK_BYTES=BLOCK),
-        contextlib.suppress(ElmanError),
-    ):
-        prepare([str(text)], out, "char", report=report)
-    return out.with_name(f".{out.name}.part")
 
 
 def copied(good: Good, place: Path, chance: Chance | None = None) -> Path:

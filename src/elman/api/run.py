@@ -16,7 +16,7 @@ from elman.api.terms import python_terms
 from elman.core import html_tables
 from elman.core.errors import ElmanError
 from elman.core.experiments import describe, records, results, run, run_folder, runs
-from elman.core.files import regular
+from elman.core.files import atomic, regular
 from elman.core.files.paths import as_path
 from elman.core.model.metrics import Evaluation
 from elman.core.model.pair_metrics import PairEvaluation
@@ -213,7 +213,7 @@ class Run:
         if not self.finished:
             run.read_any_config(self.path)  # raises: it is still in training
         folder = as_path(path, "a run directory")
-        with run_folder.new_folder(folder) as part:
+        with atomic.new_folder(folder) as part:
             for each in self.path.iterdir():
                 copy = shutil.copytree if each.is_dir() else shutil.copyfile
                 copy(each, part / each.name)

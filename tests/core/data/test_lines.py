@@ -14,11 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from elman import load, save
-from elman.core.data import lines as batches_of_lines
-from elman.core.data import prepare as preparing
-from elman.core.data.lines import LineBatches, Lines, padded_steps
+from elman.core.data import orders
+from elman.core.data.batches import SequenceBatches
+from elman.core.data.orders import ByLength
 from elman.core.data.prepare import prepare
-from elman.core.errors import ElmanError, InterruptedWorkError
+from elman.core.data.sequences import Sequences, padded_steps
+from elman.core.errors import ElmanError
 from elman.core.model import evaluation
 from elman.core.model.evaluation import evaluate, evaluate_tokens, tokens_of
 from elman.core.model.language_model import cross_entropy
@@ -181,9 +182,9 @@ def test_an_epoch_is_drawn_again_from_the_state_of_its_generator(tmp_path: Path)
 def test_many_lines_are_shuffled_block_by_block(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batches_of_lines, "MAX_SHUFFLED_WINDOWS", 100)
-    monkeypatch.setattr("elman.core.data.batching.SEGMENT_IDS", 500)
-    monkeypatch.setattr("elman.core.data.batching.BLOCK_IDS", 3000)
+    monkeypatch.setattr(orders, "MAX_SHUFFLED_WINDOWS", 100)
+    monkeypatch.setattr("elman.core.data.orders.SEGMENT_IDS", 500)
+    monkeypatch.setattr("elman.core.data.orders.BLOCK_IDS", 3000)
     data = TextFile(str(words(tmp_path)), 7, 99, lines=True)
     loader = data.train_dataloader()
     found = epoch(data, loader)
@@ -226,14 +227,6 @@ def test_a_store_of_lines_is_as_good_as_the_text(
     path.write_text(path.read_text() + "\n" + "\n".join(NAMES * 3), encoding="utf-8")
     prepare([str(path)], tmp_path / "whole", name, 300 if name == "bpe" else None, lines=True)
     monkeypatch.setattr(text_files, "BLOCK_BYTES", 1000)
-    monkeypatch.setattr(preparing, "SECONDS_BETWEEN_SAVES", 0)
-
-    def report(what: str, done: int, total: int) -> None:
-        if what == "reading" and done > total / 2:
-            raise KeyboardInterrupt
-
-    with pytest.raises(InterruptedWorkError, match="run the same command again to resume"):
-        prepare([str(path)], out, name, 300 if name == "bpe" else None, lines=True, report=report)
     prepare([str(path)], out, name, 300 if name == "bpe" else None, lines=True)
     for file in ("ids.bin", "store.json", "vocab.json"):
         assert (out / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
@@ -355,12 +348,12 @@ def test_a_model_of_lines_is_saved_and_loaded_as_one(tmp_path: Path) -> None:
 MEMORY = """
 import re
 from pathlib import Path
-from elman.core.data import batching, lines
+from elman.core.data import orders, sequences
 from elman.core.data.prepare import prepare
 from elman.numpy import TextFile
 
 # As if the texts were larger.
-lines.MAX_RESIDENT_BYTES = lines.MAX_SHUFFLED_IDS = batching.BLOCK_IDS = 1 << 20
+sequences.MAX_RESIDENT_BYTES = orders.MAX_SHUFFLED_IDS = orders.BLOCK_IDS = 1 << 20
 
 def peak():
     return int(re.findall(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[0])
@@ -398,10 +391,10 @@ def test_memory_does_not_grow_with_the_number_of_lines(tmp_path: Path) -> None:
 
 def test_lines_are_views_of_the_ids(tmp_path: Path) -> None:
     ids = np.array([0, 3, 4, 0, 5, 0], np.uint8)
-    lines = Lines(ids, 0, "training")
-    assert lines.steps(np.arange(2)).tolist() == [3, 2]
-    (batch,) = LineBatches(lines, 2, 8, None, np.asarray, np.int64)
+    lines = Sequences.of_lines(ids, 0, "training")
+    assert lines.lengths(np.arange(2)).tolist() == [3, 2]
+    batches = SequenceBatches(lines, ByLength(lines, 2, 8), np.asarray, np.int64)
+    (batch,) = batches
     assert sorted(map(tuple, batch[0].tolist())) == [(0, 3, 4, 0), (0, 5, 0, 0)]
     assert sorted(map(tuple, batch[1].tolist())) == [(3, 4, 0, 0), (5, 0, 0, 0)]
-    example = LineBatches(lines, 2, 8, None, np.asarray, np.int64).example()
-    assert example[0].tolist() == [[0, 3, 4, 0]]
+    assert batches.example()[0].tolist() == [[0, 3, 4, 0]]

@@ -371,12 +371,10 @@ def test_a_store_that_is_cut_while_it_is_read_is_told_of(
     code = (
         "import os\n"
         "from pathlib import Path\n"
-        "from elman.core.data import batching\n"
         "from elman.core.data.corpus import TextFile\n"
         "from elman.core.errors import ElmanError\n"
         "from elman.core.model.evaluation import evaluate_tokens\n"
         "from elman.core.model.language_model import CompiledModel\n"
-        "batching.MAX_BUFFERED_IDS = 64\n"
         "def cut(): os.truncate('cut/ids.bin', 9)\n"
         "def read(kind):\n"
         "    for batch in TextFile('cut', 4, 8, batching=kind).train_dataloader(): cut()\n"

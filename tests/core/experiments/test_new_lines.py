@@ -9,10 +9,11 @@ import pytest
 import elman
 from elman.core.data.prepare import prepare
 from elman.core.errors import ElmanError
-from elman.core.experiments import new_lines, run, run_folder
+from elman.core.experiments import new_lines, run
 from elman.core.experiments.new_lines import KnownLines, write_lines
 from elman.core.experiments.records import RunSettings, TrainingRecord
 from elman.core.experiments.settings import Settings
+from elman.core.files import atomic
 from elman.core.model import language_model
 from elman.core.model.sampling import Sampler
 from elman.core.model.weights import Architecture, initial
@@ -101,7 +102,7 @@ def test_the_text_of_a_run_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         **vars(RunSettings(settings, digest)), epoch=1, framework_version="1", python_version="3"
     )
     for name, kept in (("run", record), ("saved", None)):
-        with run_folder.new_folder(tmp_path / name) as part:
+        with atomic.new_folder(tmp_path / name) as part:
             run.write(part, ARCH, initial(ARCH), CODEC, "single", kept, [])
     lines = {"ab", "cd", "abcd"}
     assert KnownLines(tmp_path / "run", CODEC).among(lines) == {"ab", "cd"}

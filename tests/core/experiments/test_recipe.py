@@ -4,12 +4,11 @@ import re
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from elman.core.data.batching import ContiguousBatches
+from elman.core.data.orders import Contiguous
 from elman.core.errors import ElmanError
 from elman.core.experiments.recipe import (
     HIDDEN,
@@ -225,8 +224,7 @@ def test_no_part_of_a_text_is_too_short_for_the_batches(facts: Facts) -> None:
     assert settings.batch_size * settings.seq_len <= 1.1 * MAX_BATCH
     assert settings.batch_size < facts.shortest
     if facts.shortest < 10**5:
-        ids = np.zeros(facts.shortest, np.uint8)
-        ContiguousBatches(ids, settings.batch_size, settings.seq_len, np.asarray, np.int64)
+        Contiguous(facts.shortest, settings.batch_size, settings.seq_len)
 
 
 @given(texts, st.floats(1.1, 100))

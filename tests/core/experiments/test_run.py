@@ -135,7 +135,7 @@ def test_an_existing_folder_is_never_written_to(folder: Path, trained: RNNLM) ->
 
 
 def test_a_run_that_fails_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), run_folder.new_folder(tmp_path / "a" / "run") as part:
+    with pytest.raises(KeyboardInterrupt), atomic.new_folder(tmp_path / "a" / "run") as part:
         (part / "config.json").write_text("{}")
         raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == []
@@ -145,7 +145,7 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with (
         pytest.raises(ElmanError, match="cannot write"),
-        run_folder.new_folder(tmp_path / "file" / "run"),
+        atomic.new_folder(tmp_path / "file" / "run"),
     ):
         pass
 
@@ -179,14 +179,14 @@ def test_what_the_machine_refuses_is_told_apart_from_a_name_that_cannot_be(
     for name in ("file/run", "x" * 300):
         with (
             pytest.raises(ElmanError, match="cannot write") as told,
-            run_folder.new_folder(tmp_path / name),
+            atomic.new_folder(tmp_path / name),
         ):
             pass
         assert told.value.exit_code == 2
     with (
         failing(1, PermissionError(errno.EACCES, "Permission denied")),
         pytest.raises(MachineError, match=r"cannot write .*run: Permission denied") as told,
-        run_folder.new_folder(tmp_path / "new" / "run"),
+        atomic.new_folder(tmp_path / "new" / "run"),
     ):
         pass
     assert told.value.exit_code == 1
@@ -239,7 +239,7 @@ def test_trainings_that_begin_at_once_get_folders_of_their_own(tmp_path: Path) -
 def test_a_name_that_is_taken_at_the_last_moment_is_not_taken_away(tmp_path: Path) -> None:
     with (
         pytest.raises(ElmanError, match="run exists already"),
-        run_folder.new_folder(tmp_path / "run"),
+        atomic.new_folder(tmp_path / "run"),
     ):
         (tmp_path / "run").mkdir()
         (tmp_path / "run" / "file").write_text("precious")
@@ -251,7 +251,7 @@ def test_the_names_of_a_new_run_and_of_the_folders_above_it_are_on_the_disk(
 ) -> None:
     synced = []
     monkeypatch.setattr(atomic, "fsync_dir", lambda path: synced.append((path, os.listdir(path))))
-    with run_folder.new_folder(tmp_path / "runs" / "run"):
+    with atomic.new_folder(tmp_path / "runs" / "run"):
         pass
     assert synced == [(tmp_path, ["runs"]), (tmp_path / "runs", ["run"])]
 
@@ -468,7 +468,7 @@ def test_a_run_has_the_permissions_that_the_umask_leaves(
 ) -> None:
     before = os.umask(mask)
     try:
-        with run_folder.new_folder(tmp_path / "run") as part:
+        with atomic.new_folder(tmp_path / "run") as part:
             (part / "file").touch()
     finally:
         os.umask(before)

@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 
 from elman.core.d2l.module import Module
-from elman.core.data.batching import ContiguousBatches
+from elman.core.data.batches import SequenceBatches
 from elman.core.data.data_module import DataModule
+from elman.core.data.orders import Contiguous
+from elman.core.data.sequences import Sequences
 from elman.core.errors import DivergedError, ElmanError
 from elman.core.hyperparameters import HyperParameters, add_to_class
 from elman.core.training.callback import Callback
@@ -147,7 +149,8 @@ def test_a_stream_goes_on_from_the_state_before_it_and_an_epoch_from_none() -> N
 
     class Streamed(Numbers):
         def get_dataloader(self, train: bool) -> Any:
-            return ContiguousBatches(np.arange(13), 2, 2, np.copy, np.int64)
+            order = Contiguous(13, 2, 2)
+            return SequenceBatches(Sequences(np.arange(13)), order, np.copy, np.int64)
 
     Stepping(2).fit(Counting(), Streamed([], 2))
     assert Counting.seen == [None, 1, 2] * 4  # training and validation, twice

@@ -1,32 +1,20 @@
-"""Settings of the batches of a text, and the loaders that read them."""
+"""Settings of the batches of a text, and the order in which they are read."""
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from elman.core.data.batching import (
-    ContiguousBatches,
-    MemmapWindows,
-    Minibatches,
-    non_overlapping,
-    sliding_windows,
-)
-from elman.core.data.lines import LineBatches, Lines
+from elman.core.data.orders import ByLength, Contiguous, Order, Windows, windows_in_stretch
 from elman.core.data.parts import PARTS
-from elman.core.data.stretches import Stretches, number_of_windows
+from elman.core.data.sequences import Sequences
 from elman.core.data.text import Text
 from elman.core.errors import ElmanError, require_at_least, require_one_of
-from elman.core.text.encoders import Ids
 from elman.core.valid_values import BATCHING
 
 MIN_UPDATES, SUGGESTED_UPDATES = 2, 10  # in an epoch
 
 log = logging.getLogger("elman")
-Loader = Minibatches | ContiguousBatches | Stretches | LineBatches
 
 
 @dataclass(frozen=True)
@@ -60,7 +48,7 @@ class BatchSettings:
     def check(self, text: Text) -> None:
         """Raise an ElmanError if a text is too short for these batches or has no known token."""
         self.check_lines(text.codec.lines)
-        if not text.lines:
+        if not text.codec.lines:
             self._check_lengths(text)
         text.require_known_tokens()
 
@@ -83,7 +71,7 @@ class BatchSettings:
 
     def advise(self, text: Text, updates: int) -> None:
         """Warn about large batches that leave few updates in an epoch."""
-        if text.lines:
+        if text.codec.lines:
             sequences = f"{self.batch_size} lines"
             found = text.num_lines
             better = max(1, found // SUGGESTED_UPDATES)
@@ -101,27 +89,19 @@ class BatchSettings:
                 better,
             )
 
-    def loader(
-        self,
-        part: Ids | Lines,
-        rng: np.random.Generator | None,
-        convert: Callable[[NDArray[Any]], Any],
-        id_type: Any,
-        characters: float,
-    ) -> Loader:
-        """Batches of a part of a text, in an order drawn by `rng`.
+    def order(
+        self, sequences: Sequences, rng: np.random.Generator | None, characters: float
+    ) -> Order:
+        """Order in which a part of a text is read, drawn by `rng`.
 
-        `convert` converts to arrays of a framework; `characters` is the mean number of a token.
+        `characters` is the mean number of a token.
         """
-        size = self.batch_size
-        steps = self.num_steps
-        if isinstance(part, Lines):
-            return LineBatches(part, size, steps, rng, convert, id_type)
+        size, steps, tokens = self.batch_size, self.num_steps, len(sequences.ids)
+        if not sequences.is_text:
+            return ByLength(sequences, size, steps, rng)
         if self.batching == "shuffled" and rng is not None:
-            windows = number_of_windows(len(part), characters, size, steps)
-            return Stretches(part, size, steps, windows, rng, convert, id_type)
+            windows = windows_in_stretch(tokens, characters, size, steps)
+            return Windows(tokens, size, steps, rng, windows)
         if self.batching != "random":
-            return ContiguousBatches(part, size, steps, convert, id_type)
-        arrays = [MemmapWindows(view, id_type) for view in sliding_windows(part, steps)]
-        sampler = non_overlapping(len(arrays[0]), steps, rng)
-        return Minibatches(arrays, size, sampler, convert)
+            return Contiguous(tokens, size, steps)
+        return Windows(tokens, size, steps, rng)

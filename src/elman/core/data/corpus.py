@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import resources
 from itertools import islice
 from pathlib import Path
@@ -13,18 +13,18 @@ from numpy.typing import NDArray
 
 from elman.core.data import splits
 from elman.core.data.batch import Batch
-from elman.core.data.batch_settings import BatchSettings, Loader
-from elman.core.data.batching import Minibatches, sliding_windows
+from elman.core.data.batch_settings import BatchSettings
+from elman.core.data.batches import Convert, Loader, Minibatches, SequenceBatches
 from elman.core.data.data_module import DataModule
-from elman.core.data.lines import tell_cut
+from elman.core.data.orders import check_window
 from elman.core.data.parts import PARTS, Sources
+from elman.core.data.sequences import Sequences
 from elman.core.data.sizes import Size
 from elman.core.data.text import Text, TokenOptions, read_text
 from elman.core.errors import ElmanError, require_at_least, require_one_of
 from elman.core.files.download import DATA_URL, download, sha1
 from elman.core.files.paths import as_path, user_cache
 from elman.core.text.codec import Codec
-from elman.core.text.encoders import Ids
 from elman.core.text.tokenizers import Units, clean
 from elman.core.text.vocab import UNKNOWN, Vocab
 from elman.core.valid_values import EDITIONS
@@ -112,7 +112,7 @@ class TimeMachine(DataModule):
         self.text_sha256 = _sha256(raw_text)
         corpus, self.vocab = self.build(raw_text)
         ids = np.asarray(corpus, self.id_type)
-        X, Y = sliding_windows(ids, num_steps)
+        X, Y = _sliding_windows(ids, num_steps)
         if len(X) < num_train + num_val:
             raise ElmanError(
                 f"num_train + num_val must be {len(X)} or less, the windows of {num_steps} steps "
@@ -146,7 +146,7 @@ class TimeMachine(DataModule):
         """Restore a copy or a pickle."""
         vars(self).update(state)
         if "X" not in state and self._ids is not None:
-            self.X, self.Y = sliding_windows(self._ids, self.num_steps)
+            self.X, self.Y = _sliding_windows(self._ids, self.num_steps)
 
     def _download(self) -> str:
         return time_machine(self.edition, self.root)
@@ -196,6 +196,14 @@ class TimeMachine(DataModule):
         """Number of targets in the first `batches` for validation."""
         windows = min(batches * self.batch_size, self.num_val)
         return Size(*[windows * self.num_steps] * 3)
+
+
+def _sliding_windows(ids: NDArray[Any], steps: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """All windows of `steps` ids, and the windows one token later: two views (windows, steps)."""
+    check_window(len(ids), steps)
+    # Writeable because torch.from_numpy warns about read-only arrays.
+    both = np.lib.stride_tricks.sliding_window_view(ids, steps + 1, writeable=True)
+    return both[:, :-1], both[:, 1:]  # (windows, steps) each
 
 
 class TextFile(DataModule):
@@ -285,9 +293,9 @@ class TextFile(DataModule):
         self.batching = batches.batching
         self.seed = batches.seed
         self._name_parts()
-        if text.lines:
+        if self.lines:
             for part in PARTS[:2]:
-                tell_cut(text.lines[part], self.num_steps)
+                text.sequences[part].tell_cut(part, self.num_steps)
         for part in text.used:
             self._batches(part)
         training = self._batches("training", np.random.default_rng(self.seed))
@@ -377,14 +385,14 @@ class TextFile(DataModule):
         self,
         part: str,
         rng: np.random.Generator | None = None,
-        convert: Callable[[NDArray[Any]], Any] | None = None,
+        convert: Convert | None = None,
     ) -> Loader:
         """Minibatches of a part; `convert` defaults to the framework's conversion."""
-        read = self.text.lines[part] if self.lines else self._ids(part)
+        read = self.text.sequences[part]
+        own = dict(zip(PARTS, (self.train, self.val, self.test), strict=True))[part]
+        if own is not self.text.ids(part):  # the user has replaced them
+            read = Sequences(own)
         size = self.sizes["training"]
         characters = max(1, size.characters) / max(1, size.tokens)
-        return self.batches.loader(read, rng, convert or self.to_tensor, self.id_type, characters)
-
-    def _ids(self, part: str) -> Ids:
-        """Ids of a part. A user may have replaced them."""
-        return dict(zip(PARTS, (self.train, self.val, self.test), strict=True))[part]
+        order = self.batches.order(read, rng, characters)
+        return SequenceBatches(read, order, convert or self.to_tensor, self.id_type)

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from elman.core.data.batching import Minibatches, in_order, shuffled
+from elman.core.data.batches import Minibatches
+from elman.core.data.orders import Numbered
 from elman.core.hyperparameters import HyperParameters
 
 
@@ -56,6 +57,6 @@ class DataModule(HyperParameters):
         targets that are padding do not count.
         """
         arrays = [self.to_array(tensor[indices]) for tensor in tensors]
-        count = len(arrays[0])
-        sampler = shuffled(count, np.random.default_rng(self.seed)) if train else in_order(count)
-        return Minibatches(arrays, self.batch_size, sampler, self.to_tensor, padding)
+        rng = np.random.default_rng(self.seed) if train else None
+        order = Numbered(len(arrays[0]), self.batch_size, rng)
+        return Minibatches(arrays, order, self.to_tensor, padding)

@@ -7,8 +7,8 @@ from functools import cached_property
 from typing import Any
 
 from elman.core.data import splits, store
-from elman.core.data.lines import Lines
 from elman.core.data.parts import PARTS, Sources, enough_tokens
+from elman.core.data.sequences import Sequences
 from elman.core.data.store import TokenizedText
 from elman.core.data.token_writer import PartSize, Tokens
 from elman.core.data.tokenization import (
@@ -76,7 +76,7 @@ class Text:
 
     - `parts`: the tokens of each part; a part may be empty.
     - `used`: names of the nonempty parts.
-    - `lines`: the lines of each used part, if lines are sequences.
+    - `sequences`: the lines of each used part, or all of it as one sequence.
     - `shared`: several processes read a store, each a share of it.
     """
 
@@ -92,10 +92,13 @@ class Text:
         self.shared = shared
         self.parts = {part: tokens.part(number) for number, part in enumerate(PARTS)}
         self.sizes: dict[str, PartSize] = dict(zip(PARTS, tokens.parts, strict=True))
-        self.lines: dict[str, Lines] = {}
-        if codec.lines:
-            end = codec.line_end
-            self.lines = {part: Lines(self.ids(part), end, part) for part in self.used}
+        self.sequences = {part: self._sequences(part) for part in self.used}
+
+    def _sequences(self, part: str) -> Sequences:
+        """Sequences of a part: its lines, or all of it."""
+        if self.codec.lines:
+            return Sequences.of_lines(self.ids(part), self.codec.line_end, part)
+        return Sequences(self.ids(part))
 
     @cached_property
     def used(self) -> tuple[str, ...]:
@@ -111,11 +114,13 @@ class Text:
     @property
     def num_lines(self) -> int:
         """Number of training lines; 0 if lines are not sequences."""
-        return len(self.lines["training"]) if self.lines else 0
+        return len(self.sequences["training"]) if self.codec.lines else 0
 
     def mean_line(self, steps: int) -> float:
         """Mean number of targets in a training line, truncated to `steps`; 0 without lines."""
-        return self.lines["training"].read(steps) / self.num_lines if self.lines else 0.0
+        if not self.codec.lines:
+            return 0.0
+        return self.sequences["training"].targets(steps) / self.num_lines
 
     def require_tokens(
         self, needed: int, rule: str, other_cure: str = "", parts: Sequence[str] = PARTS

@@ -1,21 +1,17 @@
-"""Token ids of a text, written to disk while the text is read block by block.
+"""Token ids of a text, written to disk while the text is read once, block by block.
 
-The vocabulary depends on the whole training part, so tokens are first numbered by first occurrence.
-`TokenWriter.translate` then maps these numbers to ids of the vocabulary.
+The vocabulary depends on the whole training part, so tokens are first numbered by first occurrence,
+in a temporary file. `TokenWriter.translate` then maps these numbers to ids of the vocabulary.
 """
 
 import hashlib
-import json
 import math
-import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from io import BufferedRandom, BufferedReader
-from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,14 +19,14 @@ from numpy.typing import NDArray
 from elman.core.data.parts import PARTS, SPLIT, Shares, part_ends
 from elman.core.errors import ElmanError
 from elman.core.files import regular
-from elman.core.text.encoders import Encoder, Ids
+from elman.core.text.encoders import Ids
 from elman.core.text.line_blocks import LINE_END, by_part
 from elman.core.text.spelling import Spelling, Unknown
 from elman.core.text.tokenizers import Tokenizer
 from elman.core.text.vocab import Vocab
 from elman.core.valid_values import MAX_VOCAB_SIZE
 
-IDS, FIRST_SEEN = "ids.bin", "first_seen.jsonl"
+IDS = "ids.bin"
 ID_DTYPES = tuple(np.dtype(name) for name in ("<u1", "<u2", "<u4"))
 CHUNK_IDS = 1 << 20  # translated at a time
 MAX_DISTINCT_TOKENS = 1 << 22  # in a text; as words they take about 700 MB
@@ -39,24 +35,6 @@ MAX_DISTINCT_TOKENS = 1 << 22  # in a text; as words they take about 700 MB
 def smallest_dtype(tokens: int) -> np.dtype[Any]:
     """Smallest type that holds the ids of a vocabulary of `tokens` tokens."""
     return next(dtype for dtype in ID_DTYPES if tokens <= 256**dtype.itemsize)
-
-
-# One file of ids for each source and type. Each part is read from a source.
-FILES = [(source, dtype) for source in range(len(PARTS)) for dtype in ID_DTYPES]
-
-
-@dataclass(frozen=True)
-class WriterState:
-    """Progress of a TokenWriter: pieces read, ids written to each file, bytes of FIRST_SEEN.
-
-    `text` contains the SHA-256 of each source read so far; `written` that of each file.
-    """
-
-    pieces: int = 0
-    lengths: list[int] = field(default_factory=lambda: [0] * len(FILES))
-    first_seen: int = 0
-    text: list[str] = field(default_factory=list)
-    written: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -106,149 +84,71 @@ class Tokens:
         )
 
 
-def files(folder: Path, state: WriterState) -> Iterator[tuple[Path, int]]:
-    """Yield the path and the length in bytes of each file of a writer in this state."""
-    for (source, dtype), length in zip(FILES, state.lengths, strict=True):
-        yield _path(folder, source, dtype), length * dtype.itemsize
-    yield folder / FIRST_SEEN, state.first_seen
+@dataclass
+class _Run:
+    """Adjacent ids in the temporary file, of one type and one part."""
 
-
-def _path(folder: Path, source: int, dtype: np.dtype[Any]) -> Path:
-    suffix = f".{PARTS[source]}" if source else ""
-    return folder / f"first.{dtype.itemsize}{suffix}"
+    start: int  # byte
+    dtype: np.dtype[Any]
+    length: int  # ids
 
 
 class TokenWriter:
     """Writes the ids of a text, numbered by first occurrence, and translates them to a vocabulary.
 
-    With a `folder`, the files have names, and writing resumes from `state`. Without a folder, they
-    are unnamed temporary files that vanish however the process ends. `shares` are the shares of the
-    text for its parts.
+    The ids are in an unnamed temporary file in `folder`, which vanishes however the process ends.
+    `shares` are the shares of the text for its parts.
     """
 
     def __init__(
-        self,
-        tokenizer: Tokenizer,
-        folder: Path | None = None,
-        state: WriterState | None = None,
-        shares: Shares = SPLIT,
+        self, tokenizer: Tokenizer, shares: Shares = SPLIT, folder: Path | None = None
     ) -> None:
         self.tokenizer = tokenizer
-        self._named = folder is not None
-        self._shares = shares
         self.folder = folder or Path(tempfile.gettempdir())
-        self._initial = self._state = state or WriterState()
-        self._text_digests = [hashlib.sha256() for _ in PARTS]
+        self._shares = shares
+        self._file = tempfile.TemporaryFile(dir=self.folder)  # noqa: SIM115
+        self._runs: list[list[_Run]] = [[] for _ in PARTS]
+        self._encoder = tokenizer.encoder(())
+        self._digests: list[Any] = [hashlib.sha256(), *[None] * (len(PARTS) - 1)]
         self._characters = self._utf8_bytes = 0
-        self._read_sources: set[int] = set()
         self._lines = False  # True if lines have been read
-        self._digested = WriterState()
-        self._digests = [hashlib.sha256() for _ in (*FILES, FIRST_SEEN)]
-        if self._named:
-            for path, length in files(self.folder, self._initial):
-                _truncate(path, length)
-        if self._initial.pieces:
-            self._check_written()
-        self._files: list[_AppendFile] = []
-        self._encoder, self._saved_tokens = self._resumed_encoder()
 
     def close(self) -> None:
-        """Close all files; unnamed ones vanish."""
-        for file in self._files:
-            file.close()
+        """Close the temporary file."""
+        self._file.close()
 
-    def _resumed_encoder(self) -> tuple[Encoder, int]:
-        """Encoder with the tokens of FIRST_SEEN, and their number."""
-        if not self._initial.first_seen:
-            return self.tokenizer.encoder(()), 0
-        try:
-            with regular.open_regular(self.folder / FIRST_SEEN) as file:
-                known = list(map(json.loads, file))
-            "".join(known).encode()
-            encoder = self.tokenizer.encoder(known)
-        except (TypeError, ValueError) as error:
-            raise self._damaged(FIRST_SEEN) from error
-        if len({*known}) < len(known):
-            raise self._damaged(FIRST_SEEN)
-        return encoder, len(known)
-
-    def _damaged(self, name: str) -> ElmanError:
-        return ElmanError(f"{self.folder / name} is damaged: run the same command again")
-
-    def _check_written(self) -> None:
-        found = self._file_digests(self._initial)
-        expected = self._initial.written
-        for number, (path, _) in enumerate(files(self.folder, self._initial)):
-            if expected[number : number + 1] != [found[number]]:
-                raise self._damaged(path.name)
-
-    def _file_digests(self, state: WriterState) -> list[str]:
-        """SHA-256 of each file up to its length in `state`; no byte is read twice."""
-        before = files(self.folder, self._digested)
-        now = files(self.folder, state)
-        for digest, (path, start), (_, end) in zip(self._digests, before, now, strict=True):
-            if start < end:
-                with regular.open_regular(path) as file:
-                    file.seek(start)
-                    while part := file.read(min(CHUNK_IDS, end - file.tell())):
-                        digest.update(part)
-        self._digested = state
-        return [digest.hexdigest() for digest in self._digests]
-
-    def read(
-        self,
-        texts: Sequence[Iterator[str] | Iterator[list[str]]],
-        after_each: Callable[["TokenWriter"], None] = lambda writer: None,
-    ) -> None:
-        """Read the texts of the parts from the start, in pieces or lists of lines.
+    def read(self, texts: Sequence[Iterator[str] | Iterator[list[str]]]) -> None:
+        """Read the texts of the parts, in pieces or lists of lines.
 
         For a single text, all parts have shares: the training part is its beginning or, with lines,
-        the lines that a hash assigns to it. Pieces read before an interrupt are counted, not
-        written.
+        the lines that a hash assigns to it.
         """
-        with ExitStack() as stack:
-            for source, dtype in FILES:
-                path = _path(self.folder, source, dtype) if self._named else None
-                self._files.append(stack.enter_context(_AppendFile(path)))
-            pieces = ((piece, source) for source, text in enumerate(texts) for piece in text)
-            number = 0
-            for number, (piece, source) in enumerate(pieces, 1):
-                self._read_piece(number, piece, source)
-                if number > self._initial.pieces:
-                    after_each(self)
-            if number < self._initial.pieces:
-                raise self._changed()
+        for source, text in enumerate(texts):
+            for piece in text:
+                if isinstance(piece, str):
+                    self._read_piece(piece, source)
+                else:
+                    self._read_lines(piece, source)
 
-    def _read_piece(self, number: int, piece: str | list[str], source: int) -> None:
-        self._lines = not isinstance(piece, str)
-        self._count(piece if isinstance(piece, str) else LINE_END.join([*piece, ""]), source)
-        if number == 1 and isinstance(piece, str):
-            self._exclude_first_token(piece)
-        if number > self._initial.pieces:
-            if isinstance(piece, str):
-                self._write(self._encoder.ids(piece), source)
-            else:
-                self._write_lines(piece, source)
-            self._state = replace(self._state, pieces=self._state.pieces + 1)
-        elif number == self._initial.pieces:
-            self._check_unchanged()
+    def _read_piece(self, piece: str, source: int) -> None:
+        self._count(piece, source)
+        ids = self._encoder.ids(piece)
+        if not any(self._runs):
+            self._exclude_first_token(piece, int(ids[0]))
+        self._write(ids, source)
 
-    def _check_unchanged(self) -> None:
-        if self._text_sha256() != self._initial.text:
-            raise self._changed()
+    def _read_lines(self, lines: list[str], source: int) -> None:
+        """Write lines to their parts. Each part begins with a line end."""
+        self._lines = True
+        self._count(LINE_END.join([*lines, ""]), source)
+        divided = {source: lines} if source else dict(enumerate(by_part(lines, self._shares)))
+        for part, own in divided.items():
+            if own:
+                begin = [] if self._runs[part] else [""]
+                self._write(self._encoder.line_ids([*begin, *own]), part)
 
-    def _text_sha256(self) -> list[str]:
-        """SHA-256 of the text read so far from each source."""
-        return [digest.hexdigest() for digest in self._text_digests]
-
-    def _changed(self) -> ElmanError:
-        return ElmanError(
-            "the text has changed since the command was interrupted: run the same command again"
-        )
-
-    def _exclude_first_token(self, piece: str) -> None:
+    def _exclude_first_token(self, piece: str, number: int) -> None:
         """Subtract the size of the text's first token."""
-        number = self._encoder.ids(piece)[0]
         first = self._encoder.tokens[number]
         head = piece[: len(first) + 1]
         size = self.tokenizer.size(first)
@@ -265,48 +165,26 @@ class TokenWriter:
                 f"the text must not contain half a surrogate pair, got {piece[error.start]!a}: "
                 "remove it"
             ) from error
-        self._text_digests[source].update(raw)
-        self._read_sources.add(source)
+        self._digests[source] = self._digests[source] or hashlib.sha256()
+        self._digests[source].update(raw)
         self._characters += len(piece)
         self._utf8_bytes += len(raw)
 
-    def _write_lines(self, lines: list[str], source: int) -> None:
-        """Write lines to their parts. Each part begins with a line end."""
-        divided = {source: lines} if source else dict(enumerate(by_part(lines, self._shares)))
-        for part, own in divided.items():
-            if own:
-                begin = [] if any(self._lengths(part)) else [""]
-                self._write(self._encoder.line_ids([*begin, *own]), part)
-
     def _write(self, ids: Ids, source: int) -> None:
+        """Append ids to the file, in the smallest type that holds all tokens so far."""
         if len(self._encoder) > MAX_DISTINCT_TOKENS:
             raise ElmanError(
                 f"the text must have {MAX_DISTINCT_TOKENS:,} different words or fewer, since they "
                 "are kept in memory: use the tokenizer bpe or byte"
             )
-        dtype = smallest_dtype(len(self._encoder))
-        number = FILES.index((source, dtype))
-        lengths = self._state.lengths.copy()
-        self._files[number].write(ids.astype(dtype))
-        lengths[number] += len(ids)
-        self._state = replace(self._state, lengths=lengths)
-
-    def save(self) -> WriterState:
-        """Sync everything read so far to disk, and return the state to resume from."""
-        for file in self._files:
-            file.sync()
-        with open(self.folder / FIRST_SEEN, "ab", opener=regular.open_no_follow) as tokens_file:
-            for token in islice(self._encoder.tokens, self._saved_tokens, None):
-                tokens_file.write(json.dumps(token).encode() + b"\n")
-            self._saved_tokens = len(self._encoder)
-            tokens_file.flush()
-            os.fsync(tokens_file.fileno())
-            first_seen = tokens_file.tell()
-        written = self._file_digests(replace(self._state, first_seen=first_seen))
-        self._state = replace(
-            self._state, first_seen=first_seen, text=self._text_sha256(), written=written
-        )
-        return self._state
+        start, dtype = self._file.tell(), smallest_dtype(len(self._encoder))
+        runs = self._runs[source]
+        last = runs[-1] if runs else None
+        if last and last.dtype == dtype and last.start + last.length * dtype.itemsize == start:
+            last.length += len(ids)
+        else:
+            runs.append(_Run(start, dtype, len(ids)))
+        self._file.write(ids.astype(dtype).data)
 
     def translate(self, folder: Path | None = None, vocab: Vocab | None = None) -> Tokens:
         """Write the ids as IDS into `folder`, or into an unnamed file, and map them into memory.
@@ -326,8 +204,7 @@ class TokenWriter:
             file.flush()
             translated = memory_mapped(file, dtype)
         training, validation, test = (
-            digest if source in self._read_sources or not source else ""
-            for source, digest in enumerate(self._text_sha256())
+            "" if digest is None else digest.hexdigest() for digest in self._digests
         )
         return Tokens(
             translated,
@@ -340,13 +217,9 @@ class TokenWriter:
             self._lines,
         )
 
-    def _lengths(self, source: int) -> list[int]:
-        """Number of ids of a source written so far, for each type."""
-        return self._state.lengths[source * len(ID_DTYPES) :][: len(ID_DTYPES)]
-
     def _part_tokens(self) -> list[int]:
         """Number of tokens of each part."""
-        text, validation, test = (sum(self._lengths(source)) for source in range(len(PARTS)))
+        text, validation, test = (sum(run.length for run in runs) for runs in self._runs)
         first, second = (text, text) if self._lines else part_ends(text, self._shares)
         return [first, second - first + validation, text - second + test]
 
@@ -377,21 +250,12 @@ class TokenWriter:
         return counts
 
     def _chunks(self) -> Iterator[Ids]:
-        """Yield the ids by first occurrence, in text order."""
-        for number, length in enumerate(self._state.lengths):
-            if not length:
-                continue
-            source, dtype = FILES[number]
-            left = length
-            name = _path(self.folder, source, dtype).name
-            with self._files[number].reopened() as file:
-                while len(ids := np.fromfile(file, dtype, min(left, CHUNK_IDS))):
-                    if ids.max() >= len(self._encoder):
-                        raise self._damaged(name)
-                    left -= len(ids)
-                    yield ids
-            if left:
-                raise self._damaged(name)
+        """Yield the ids by first occurrence, part by part."""
+        for runs in self._runs:
+            for run in runs:
+                self._file.seek(run.start)
+                for start in range(0, run.length, CHUNK_IDS):
+                    yield np.fromfile(self._file, run.dtype, min(CHUNK_IDS, run.length - start))
 
 
 class _Lacking:
@@ -466,63 +330,6 @@ class _Sizes:
             )
         )
         return one, two, three
-
-
-class _AppendFile:
-    """Append-only file, created on first write.
-
-    Without a path, it is a temporary file that stays open for reading.
-    """
-
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
-        self._file: BinaryIO | None = None
-
-    def __enter__(self) -> "_AppendFile":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._path is not None:
-            self.close()
-
-    def close(self) -> None:
-        """Close the file; a temporary one vanishes."""
-        if self._file is not None:
-            self._file.close()
-
-    @contextmanager
-    def reopened(self) -> Iterator[BinaryIO]:
-        """Open the file at its start for reading."""
-        if self._path is not None:
-            with regular.open_regular(self._path) as file:
-                yield file
-        elif self._file is not None:
-            self._file.seek(0)
-            yield self._file
-
-    def write(self, ids: Ids) -> None:
-        """Append ids."""
-        if self._file is None:
-            if self._path is None:
-                self._file = tempfile.TemporaryFile()  # noqa: SIM115
-            else:
-                self._file = open(self._path, "ab", opener=regular.open_no_follow)  # noqa: SIM115
-        self._file.write(ids.data)
-
-    def sync(self) -> None:
-        """Flush the file to disk."""
-        if self._file is not None:
-            self._file.flush()
-            os.fsync(self._file.fileno())
-
-
-def _truncate(path: Path, length: int) -> None:
-    """Truncate a file to `length` bytes, or remove it if that is 0."""
-    if not length:
-        path.unlink(missing_ok=True)
-        return
-    with open(path, "r+b", opener=regular.open_no_follow) as file:
-        file.truncate(length)
 
 
 def memory_mapped(file: BufferedRandom | BufferedReader, dtype: np.dtype[Any]) -> Ids:

@@ -4,9 +4,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -49,43 +47,35 @@ class TokenizerSettings:
         check_newlines(self.newlines)
         known_tokenizers.check(self.tokenizer, self.vocab_size, self.min_freq)
 
-    def make(self, sources: Sources, report: Report = no_report) -> Tokenizer:
-        """Make the tokenizer; if it must be learned, learn it from the training part."""
-        return known_tokenizers.make(
-            self.tokenizer,
-            self.vocab_size,
-            self.min_freq,
-            lambda: _training_sample(sources, self, report),
-        )
-
-    def texts(
-        self, sources: Sources, used: Tokenizer, advance: Callable[[int], None] = lambda read: None
-    ) -> list[Iterator[str] | Iterator[list[str]]]:
-        """Text of each part's files, in pieces to be tokenized separately or lists of lines."""
-        if self.lines:
-            return [self.line_blocks(paths, advance) for paths in sources.by_part]
-        return [pieces(self.blocks(paths, advance), used.cut) for paths in sources.by_part]
-
-    def line_blocks(
-        self, files: Sequence[Path], advance: Callable[[int], None]
-    ) -> Iterator[list[str]]:
-        """Yield the lines of some files in blocks. No line continues in the next file."""
-        return chain.from_iterable(line_blocks(self.blocks([file], advance)) for file in files)
-
-    def blocks(
-        self, files: Sequence[Path], advance: Callable[[int], None] = lambda read: None
-    ) -> Iterator[str]:
-        """Yield the text of some files in blocks, file by file."""
-        return with_newlines(text_files.blocks(files, advance), self.newlines)
+    def make(self, training: Callable[[], Iterator[str]]) -> Tokenizer:
+        """Make the tokenizer; if it must be learned, learn it from some of the training part."""
+        return known_tokenizers.make(self.tokenizer, self.vocab_size, self.min_freq, training)
 
 
 def tokenize_sources(
-    sources: Sources, settings: TokenizerSettings, report: Report = no_report
+    sources: Sources,
+    settings: TokenizerSettings,
+    report: Report = no_report,
+    folder: Path | None = None,
 ) -> TokenizedText:
-    """Tokenize the parts of a text. The vocabulary comes from the training part."""
-    used = settings.make(sources, report)
+    """Tokenize the parts of a text, which is read once.
+
+    The vocabulary comes from the training part. If the tokenizer is learned, the start of the text
+    is kept in memory, and a longer text is sampled beside.
+
+    - `folder`: where to write the ids, instead of an unnamed temporary file.
+    """
     advance = progress("reading", sources.files, report)
-    tokens = _tokenize(settings.texts(sources, used, advance), used, sources.shares)
+    training, *others = (
+        with_newlines(text_files.blocks(paths, advance, settings.lines), settings.newlines)
+        for paths in sources.by_part
+    )
+    start = _Start(training)
+    used = settings.make(lambda: _training_sample(start, sources, settings))
+    texts = [
+        line_blocks(text) if settings.lines else pieces(text, used.cut) for text in (start, *others)
+    ]
+    tokens = _tokenize(texts, used, sources.shares, folder=folder)
     return TokenizedText(tokens, used, settings.newlines)
 
 
@@ -94,11 +84,8 @@ def tokenize_sources_with(
 ) -> TokenizedText:
     """Tokenize the parts of a text with the codec of a model."""
     advance = progress("reading", sources.files, report)
-    texts: list[Any] = []
-    for paths in sources.by_part:
-        each = [[path] for path in paths] if codec.lines else [paths]  # no line spans two files
-        blocks = (text_files.blocks(one, advance) for one in each)
-        texts.append(chain.from_iterable(map(codec.pieces, blocks)))
+    blocks = (text_files.blocks(paths, advance, codec.lines) for paths in sources.by_part)
+    texts = [codec.pieces(each) for each in blocks]
     tokens = _tokenize(texts, codec.tokenizer, sources.shares, codec.vocab)
     return TokenizedText(tokens, codec.tokenizer, codec.newlines)
 
@@ -118,47 +105,69 @@ def _tokenize(
     used: Tokenizer,
     shares: Shares,
     vocab: Vocab | None = None,
+    folder: Path | None = None,
 ) -> Tokens:
-    writer = TokenWriter(used, shares=shares)
+    writer = TokenWriter(used, shares, folder)
     try:
         writer.read(texts)
-        tokens = writer.translate(vocab=vocab)
+        tokens = writer.translate(folder, vocab)
     except OSError as error:
+        if folder is not None:  # whoever made the folder names what becomes of it
+            raise
         raise os_error("write", writer.folder, error) from error
     finally:
         writer.close()
-    if os.name == "nt":  # Windows cannot remove a mapped file
+    if os.name == "nt" and folder is None:  # Windows cannot remove a mapped file
         return replace(tokens, ids=np.array(tokens.ids))
     return tokens
 
 
-def _training_sample(
-    sources: Sources, settings: TokenizerSettings, report: Report
-) -> Iterator[str]:
+class _Start:
+    """Blocks of a text; those read so far can be read again, up to the size of a sample."""
+
+    def __init__(self, blocks: Iterator[str]) -> None:
+        self._blocks = blocks
+        self._held: list[str] = []
+
+    def whole(self, characters: int) -> list[str] | None:
+        """All blocks of a text with this many characters at most; None if it is longer."""
+        for block in self._blocks:
+            self._held.append(block)
+            characters -= len(block)
+            if characters < 0:
+                return None
+        return self._held
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self._held
+        self._held.clear()
+        yield from self._blocks
+
+
+def _training_sample(start: _Start, sources: Sources, settings: TokenizerSettings) -> Iterator[str]:
     """The training part, or an even sample of it, from which to learn a tokenizer."""
-    files = sources.training
-    share = sources.shares[0]
-    measured = settings.blocks(files, progress("measuring", files, report))
-    characters = round(share * sum(map(len, measured)))
-    advance = progress("learning", files, report)
-    sampled = min(1.0, MAX_SAMPLE_CHARACTERS / max(1, characters))
+    shares = sources.shares
+    whole = start.whole(int(MAX_SAMPLE_CHARACTERS / max(0.5, shares[0])))
+    if whole is None:
+        share = 1.0 if settings.lines else shares[0]
+        sampled = text_files.sample(sources.training, MAX_SAMPLE_CHARACTERS, share)
+        blocks = with_newlines(sampled, settings.newlines)
+    else:
+        blocks = iter(whole)
     if settings.lines:
-        blocks = settings.line_blocks(files, advance)
-        lines = (by_part(each, sources.shares)[0] for each in blocks)
-        return _sample(map(LINE_END.join, lines), None, sampled)
-    text = pieces(settings.blocks(files, advance), cut_before_space)
-    return _sample(text, characters, sampled)
+        return (LINE_END.join(by_part(each, shares)[0]) for each in line_blocks(blocks))
+    most = None if whole is None else round(shares[0] * sum(map(len, whole)))
+    return _first(pieces(blocks, cut_before_space), most)
 
 
-def _sample(text: Iterable[str], characters: int | None, share: float) -> Iterator[str]:
-    """Yield the first `share` of each piece, up to a number of characters of the text if given."""
+def _first(text: Iterable[str], characters: int | None) -> Iterator[str]:
+    """Yield the first characters of a text in pieces, or all of it."""
     for piece in text:
+        yield piece[:characters]
         if characters is not None:
-            piece = piece[:characters]
             characters -= len(piece)
-            if not piece:
+            if characters <= 0:
                 break
-        yield piece[: round(len(piece) * share)]
 
 
 def size_on_disk(files: Sequence[Path]) -> int:

@@ -10,10 +10,11 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from elman.core.data.batching import Loader
+from elman.core.data.batches import Loader, SequenceBatches
 from elman.core.data.data_module import DataModule
-from elman.core.data.pair_batches import PairBatches
+from elman.core.data.orders import ByLength
 from elman.core.data.pair_texts import PairTexts, read_pair_texts
+from elman.core.data.sequences import Sequences
 from elman.core.data.sizes import Size
 from elman.core.errors import ElmanError, require_at_least, require_number, require_one_of
 from elman.core.files.download import DATA_URL, download, sha1
@@ -265,14 +266,25 @@ class PairsFile(Pairs):
         """Return the minibatches for training, shuffled anew in every epoch, or for validation."""
         if not self.by_length:
             return super().get_dataloader(train)
-        rows = slice(0, self.num_train) if train else slice(self.num_train, None)
-        arrays = [self.to_array(array)[rows] for array in self.arrays]
-        steps = np.minimum(self.texts.lengths[1, rows], self.num_steps)
         rng = np.random.default_rng(self.seed) if train else None
-        padding = self.tgt_vocab[PADDING]
-        return PairBatches(
-            *(arrays, steps, self.batch_size, rng, self.to_tensor, padding, self.whole_sources)
+        sequences = self._sequences(
+            slice(0, self.num_train) if train else slice(self.num_train, None)
         )
+        order = ByLength(sequences, self.batch_size, self.num_steps, rng)
+        return SequenceBatches(sequences, order, self.to_tensor, self.id_type)
+
+    def _sequences(self, rows: slice) -> Sequences:
+        """Targets of some pairs, with their sources.
+
+        Without attention the padding of a source counts, and must be as long as when the model is
+        used.
+        """
+        sources, inputs, lengths, targets = (self.to_array(array)[rows] for array in self.arrays)
+        ids = np.concatenate([inputs, targets[:, -1:]], axis=1)  # (pairs, steps + 1)
+        steps = np.minimum(self.texts.lengths[1, rows], self.num_steps)
+        padding = self.src_vocab[PADDING], self.tgt_vocab[PADDING]
+        read = Sequences.of_rows(sources, lengths, padding[0], whole=self.whole_sources)
+        return Sequences.of_rows(ids, steps, padding[1], read)
 
     def trained(self) -> Size:
         """Size of the targets for training."""
@@ -281,5 +293,5 @@ class PairsFile(Pairs):
     def validated(self, batches: int) -> Size:
         """Size of the targets in the first `batches` of the validation part."""
         loader = self.val_dataloader()
-        rows = np.concatenate([*islice(loader.rows(), batches)])
+        rows = np.concatenate([*islice(loader.order.numbers(), batches)])
         return self.texts.size(self.num_train + rows, self.num_steps)

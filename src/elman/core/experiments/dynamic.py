@@ -18,7 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from elman.core.data.batching import ContiguousBatches
+from elman.core.data.batches import SequenceBatches
+from elman.core.data.orders import Contiguous
+from elman.core.data.sequences import Sequences
 from elman.core.errors import ElmanError
 from elman.core.model.language_model import CompiledModel
 from elman.core.model.metrics import Adaptation
@@ -112,7 +114,8 @@ class AdaptingModel(CompiledModel):
             yield float(loss), batch.num_targets
 
     def _batches(self, ids: NDArray[Any]) -> Any:
-        return ContiguousBatches(ids, 1, SEGMENT, self._data.to_tensor, self._id_type)
+        order = Contiguous(len(ids), 1, SEGMENT)
+        return SequenceBatches(Sequences(ids), order, self._data.to_tensor, self._id_type)
 
     def _adapt(self) -> None:
         """Take a step for the last segment."""

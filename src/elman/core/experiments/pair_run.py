@@ -7,7 +7,7 @@ from typing import Any
 
 from elman.core.data.pair_texts import PairTexts
 from elman.core.errors import ElmanError
-from elman.core.experiments import run, run_folder
+from elman.core.experiments import run
 from elman.core.experiments.frameworks import (
     check_has_pairs,
     default_for_pairs,
@@ -15,6 +15,7 @@ from elman.core.experiments.frameworks import (
 )
 from elman.core.experiments.records import PairConfig, TrainingRecord
 from elman.core.experiments.run import WEIGHTS
+from elman.core.files import atomic
 from elman.core.model import encoder_decoder
 from elman.core.model.encoder_decoder import PARTS, PairArchitecture
 from elman.core.model.weights import Weights, load_checked
@@ -115,7 +116,7 @@ def save(folder: Path, model: Any, module: Any, history: Sequence[Epoch]) -> Non
             f"a model must have as many tokens as its pairs, got {arch.source_vocab} and "
             f"{arch.target_vocab} for {sizes[0]} and {sizes[1]}: use the sizes of the vocabularies"
         )
-    with run_folder.new_folder(folder) as part:
+    with atomic.new_folder(folder) as part:
         write(part, arch, values, codec, None, history)
         run.draw(part, history)
 

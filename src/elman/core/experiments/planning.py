@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 
-from elman.core.data.sharding import check_rows
+from elman.core.data.batches import check_rows
 from elman.core.errors import ElmanError, is_finite_number, require_at_least, require_number
 from elman.core.experiments import recipe
 from elman.core.experiments.calibration import operations_of

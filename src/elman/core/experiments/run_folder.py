@@ -5,7 +5,6 @@ written last, when the run is complete except for the curves. After an interrupt
 what is left and how to resume.
 """
 
-import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -28,31 +27,9 @@ COMMON = "--resume requires it on all hosts: copy it, or repeat the command that
 TENSORBOARD = "tensorboard"  # folder of the log written by `--log tensorboard`
 
 
-@contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
-    """Make a folder to fill; it becomes `path` when the block ends. A failure removes it."""
-    atomic.check_new(path)
-    with _part_of(path) as part:
-        yield part
-        atomic.make_new(path, part.rename)
-        atomic.fsync_dir(path.parent)
-
-
-@contextmanager
-def _part_of(path: Path) -> Iterator[Path]:
-    """Make a temporary folder beside `path`; remove it when the block ends."""
-    with atomic.make_parents(path):
-        part = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
-        part.mkdir()  # with the umask's permissions, unlike mkdtemp
-        try:
-            yield part
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
-
-
 def check_writable(path: Path) -> None:
     """Raise an ElmanError unless a folder can be made at `path`."""
-    with _part_of(path):
+    with atomic.part_of(path):
         pass
 
 
@@ -84,7 +61,7 @@ def new_training(path: Path, settings: RunSettings, numbered: bool = False) -> I
 
 
 def _begin(path: Path, settings: RunSettings) -> None:
-    with new_folder(path) as part:  # it never exists without its settings
+    with atomic.new_folder(path) as part:  # it never exists without its settings
         json_files.write(part / TRAINING, asdict(settings))
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elman.core.data.batch import Batch
-from elman.core.data.sharding import ShardedLoader
+from elman.core.data.batches import ShardedLoader
 from elman.core.errors import ElmanError, escaped
 from elman.core.experiments.frameworks import module_of
 from elman.core.files.paths import as_path, os_error

@@ -5,6 +5,8 @@ A file or folder appears under its name only when it is complete and synced.
 
 import errno
 import os
+import secrets
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -129,3 +131,25 @@ def make_parents(path: Path) -> Iterator[None]:
         for parent in missing:
             with suppress(OSError):  # it is not empty
                 parent.rmdir()
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Make a folder to fill; it becomes `path` when the block ends. A failure removes it."""
+    check_new(path)
+    with part_of(path) as part:
+        yield part
+        make_new(path, part.rename)
+        fsync_dir(path.parent)
+
+
+@contextmanager
+def part_of(path: Path) -> Iterator[Path]:
+    """Make a temporary folder beside `path`; remove it when the block ends."""
+    with make_parents(path):
+        part = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
+        part.mkdir()  # with the umask's permissions, unlike mkdtemp
+        try:
+            yield part
+        finally:
+            shutil.rmtree(part, ignore_errors=True)

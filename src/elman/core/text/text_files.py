@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from elman.core.files import regular
 
 BLOCK_BYTES = 1 << 20  # read at a time
 ARRIVING_BYTES = 1 << 16  # read at most as they arrive
+SAMPLE_BYTES = 1 << 18  # of a block of a sample
 STDIN = "-"
 GZIP_MAGIC = b"\x1f\x8b"  # not the start of any UTF-8 text
 
@@ -31,16 +32,55 @@ def check_path(text: str) -> None:
 
 
 def blocks(
-    paths: Iterable[Path], advance: Callable[[int], None] = lambda read: None
+    paths: Iterable[Path],
+    advance: Callable[[int], None] = lambda read: None,
+    end_lines: bool = False,
 ) -> Iterator[str]:
     """Yield the text of some files in blocks, file by file, with line ends unchanged.
 
     `advance` is called with the number of bytes read for each block. A byte order mark is skipped.
+    With `end_lines`, a line end follows each file, so that no line continues in the next one.
     """
     for path in paths:
         for text, read in _blocks_of(path):
             yield text
             advance(read)
+        if end_lines:
+            yield "\n"
+
+
+def sample(paths: Sequence[Path], most: int, share: float) -> Iterator[str]:
+    """Yield blocks from all over the first `share` of some files, about `most` bytes in all.
+
+    A block begins and ends at a line end, if it has any. Of a compressed file the start is read.
+    Bytes that are not UTF-8 are left out.
+    """
+    sizes = [path.stat().st_size for path in paths]
+    wanted = left = int(share * sum(sizes))
+    for path, size in zip(paths, sizes, strict=True):
+        used = min(size, left)
+        left -= used
+        for content in _sampled(path, used, max(1, most * used // wanted // SAMPLE_BYTES)):
+            text = content.decode(errors="ignore")
+            first, last = text.find("\n") + 1, text.rfind("\n") + 1
+            yield text[first:last] if first < last else text
+
+
+def _sampled(path: Path, size: int, number: int) -> Iterator[bytes]:
+    """Yield a `number` of evenly spaced blocks of the first `size` bytes of a file."""
+    with regular.open_regular(path, follow_links=True) as file:
+        if _is_compressed(path, file):
+            content = gzip.GzipFile(fileobj=file)
+            for _ in range(number):
+                yield _read(path, partial(content.read, SAMPLE_BYTES))
+            return
+        for n in range(number):
+            file.seek(max(0, size - SAMPLE_BYTES) * n // max(1, number - 1))
+            yield file.read(min(size, SAMPLE_BYTES))
+
+
+def _is_compressed(path: Path, file: io.BufferedReader) -> bool:
+    return file.peek()[: len(GZIP_MAGIC)] == GZIP_MAGIC or path.suffix == ".gz"
 
 
 def standard_input() -> BinaryIO:
@@ -85,8 +125,7 @@ def arriving_lines(most: int) -> Iterator[list[str]]:
 def _blocks_of(path: Path) -> Iterator[tuple[str, int]]:
     """Yield the text of a file in blocks, each with the number of bytes read for it."""
     with regular.open_regular(path, follow_links=True) as file:
-        compressed = file.peek()[: len(GZIP_MAGIC)] == GZIP_MAGIC or path.suffix == ".gz"
-        content = gzip.GzipFile(fileobj=file) if compressed else file
+        content = gzip.GzipFile(fileobj=file) if _is_compressed(path, file) else file
         position = 0
         for text in _decoded(path, partial(content.read, BLOCK_BYTES)):
             yield text, file.tell() - position

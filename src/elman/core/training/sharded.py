@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from safetensors import numpy as safetensors
 
 from elman.core.data.batch import Batch
-from elman.core.data.sharding import ShardedBatch, ShardedLoader, sharded
+from elman.core.data.batches import ShardedBatch, ShardedLoader
 from elman.core.errors import ElmanError
 from elman.core.training.early import EarlySending, early_parts
 from elman.core.training.step import Arrays, EarlyStep, GradientStep, WrappedStep
@@ -56,7 +56,7 @@ class Shards:
 
     def cut(self, loader: Any, vocab: int) -> ShardedLoader:
         """Loader of this worker's shards of each batch; ids are below `vocab`."""
-        return sharded(loader, self.number, self.own, vocab)
+        return ShardedLoader(loader, self.number, self.own, vocab)
 
     def own_gpu(self, found: list[Any]) -> list[Any]:
         """GPU of this worker among those found on its machine; an ElmanError if it has none."""

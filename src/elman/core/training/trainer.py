@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from elman.core.d2l.plotting import ProgressBoard
 from elman.core.data.batch import Batch
-from elman.core.data.sharding import ShardedBatch
+from elman.core.data.batches import ShardedBatch
 from elman.core.errors import (
     DivergedError,
     ElmanError,

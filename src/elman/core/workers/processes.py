@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from elman.core.data.sharding import rows_of
+from elman.core.data.orders import rows_of
 from elman.core.errors import ElmanError, MachineError
 from elman.core.valid_values import MAX_SHARDS
 from elman.core.workers.rows import Rows

@@ -17,7 +17,6 @@ except ModuleNotFoundError as error:
 
 from elman import numpy as specification
 from elman.core.experiments import run as runs
-from elman.core.experiments import run_folder
 from elman.core.files import atomic
 from elman.core.files.paths import is_utf8
 from elman.core.model.precision import precision_in
@@ -49,7 +48,7 @@ def write(run: Path, out: Path) -> None:
     model = LanguageModel(arch, single)
     wanted = specification.build(arch, values, precision=precision)
     border, _ = border_ids(used)
-    with run_folder.new_folder(out) as part:
+    with atomic.new_folder(out) as part:
         codec.write(part, used.vocab, used.tokenizer)
         _save(part / step.FILE, step.graph(model))
         check.check_step(part / step.FILE, wanted)

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from elman.core.experiments import run as runs
-from elman.core.experiments import run_folder
 from elman.core.files import atomic, tensors
 from elman.core.model.precision import precision_in
 from elman.core.text import codec
@@ -17,7 +16,7 @@ def write(run: Path, out: Path) -> None:
     """
     arch, values, used, recorded = runs.read(run)
     precision_in("torch", recorded)  # a notice if it differs
-    with run_folder.new_folder(out) as part:
+    with atomic.new_folder(out) as part:
         codec.write(part, used.vocab, used.tokenizer)
         tensors.write(part / "model.safetensors", values)
         atomic.write(part / "model.py", source.program(arch, used).encode())
