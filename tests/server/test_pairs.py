@@ -93,8 +93,10 @@ def test_a_stream_sends_each_target_as_an_event(client: TestClient) -> None:
     assert parts[-1]["usage"]["completion_tokens"] == 3
 
 
-def test_unknown_symbols_are_read_as_the_unknown_symbol(client: TestClient) -> None:
-    assert texts(asked(client, prompt="aß"))[0][0].startswith("a")
+def test_unknown_symbols_are_read_as_the_unknown_symbol_and_named(client: TestClient) -> None:
+    answer = asked(client, prompt=["aßüß", "ab"])
+    assert texts(answer)[0][0].startswith("a")
+    assert [each["unknown"] for each in answer.json()["choices"]] == [["ß", "ü"], []]
     assert texts(asked(client, prompt="a\0"))[0][0].startswith("a")
 
 
@@ -216,4 +218,6 @@ def test_pairs_have_no_page_and_stand_beside_language_models() -> None:
         names = [each["id"] for each in client.get("/v1/models").json()["data"]]
         assert names == ["copy", "letters"]
         assert texts(asked(client, prompt="ab")) == [("ab", "stop")]
-        assert asked(client, model="letters", prompt="abc", max_tokens=3).status_code == 200
+        answer = asked(client, model="letters", prompt="abc", max_tokens=3)
+        assert answer.status_code == 200
+        assert "unknown" not in answer.json()["choices"][0]

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,11 @@ import pytest
 
 import elman as package
 from elman.core.errors import ElmanError
+from elman.core.experiments import pair_training
+from elman.core.experiments.choice import choose
 from elman.core.experiments.pair_run import load_pair_run
+from elman.core.experiments.pair_training import PairTraining
+from elman.core.experiments.run_folder import new_folder
 from elman.core.files import tensors
 from tests.conftest import Command
 from tests.frameworks.test_pairs import PLURALS, TRAINED, WORDS, train_plurals
@@ -49,6 +55,8 @@ def test_a_run_of_pairs_is_made_shown_and_compared(
     assert "epoch 3/3  train loss" in done.stderr
     assert "after 2 epochs:\n  | " in done.stderr
     assert "next: elman translate runs/plurals " in done.stdout
+    assert re.search(r"^exact matches +\d+\.\d\d%$", done.stdout, re.MULTILINE)
+    assert re.search(r"^symbol errors +\d+\.\d\d%$", done.stdout, re.MULTILINE)
     folder = plurals.parent / "runs" / "plurals"
     config = json.loads((folder / "config.json").read_text())
     assert (config["tokenizer"], config["target_tokenizer"]) == ("char", "word")
@@ -64,6 +72,58 @@ def test_a_run_of_pairs_is_made_shown_and_compared(
     compared = elman("compare", "runs/plurals", "--plot", "curves.svg")
     assert compared.returncode == 0, compared.stderr
     assert (plurals.parent / "curves.svg").exists()
+
+
+def trained(path: Path, **options: Any) -> PairTraining:
+    given = {"text": str(path), "pairs": True, "framework": "torch", "hidden": 8, "epochs": 1}
+    training = PairTraining(choose({**given, **options}))
+    training.fit()
+    return training
+
+
+def test_the_table_measures_the_validation_part_as_evaluate_does(
+    plurals: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = trained(plurals)
+    with new_folder(plurals.parent / "run") as part:
+        training.write(part)
+    lines = [f"{source}\t{target}" for source, target in training.held]
+    assert len(lines) == len(WORDS) - training.data.num_train
+    (plurals.parent / "held.tsv").write_text("\n".join(lines))
+    found = package.evaluate(plurals.parent / "run", plurals.parent / "held.tsv", framework="torch")
+    assert found.loss == pytest.approx(training.validation().loss)
+    assert training.quality() == found.quality()
+    monkeypatch.setattr(pair_training, "MAX_MEASURED", 4)
+    assert training.quality()["measured"] == f"4 of {len(lines)} sources"
+    monkeypatch.setattr(pair_training, "MAX_EDITS", 1)
+    assert training.quality()["measured"] == f"1 of {len(lines)} sources"
+
+
+def test_samples_are_drawn_from_the_validation_part_with_the_seed(plurals: Path) -> None:
+    first, again, other = (trained(plurals, seed=seed).examples() for seed in (1, 1, 2))
+    assert first == again != other
+    held = [source for source, _ in trained(plurals).held]
+    assert {*first, *other} <= {*held}
+    assert first != held[:5]
+
+
+def test_symbols_that_only_validation_has_are_warned_of_and_shown(
+    train: Callable[..., Any], plurals: Path
+) -> None:
+    held = [word for word in WORDS if zlib.crc32(f"{word}ß".encode()) < 0.1 * (1 << 32)][:3]
+    plurals.write_text(PLURALS + "".join(f"{word}ß\t{word}ü\n" for word in held))
+    done = train(plurals, "--epochs", "1", "--hidden", "8", "--out", "run")
+    assert "3 of 27 validation sources have symbols that the training pairs do not" in done.stderr
+    assert "3 of 27 validation targets have symbols that" in done.stderr
+    assert re.search(r"^unknown tokens +0.00% of training, \d", done.stdout, re.MULTILINE)
+    run = plurals.parent / "run"
+    result = package.evaluate(run, [(f"{word}ß", f"{word}ü") for word in held], framework="torch")
+    assert (result.unknown, result.unknown_targets) == (3, 3)
+
+
+def test_an_open_run_translates(made: Path) -> None:
+    assert package.open(made).translate(WORDS[:3]) == package.translate(made, WORDS[:3])
+    assert len(package.open(made).translate(["bed"], beams=4, n=2)[0]) == 2
 
 
 @pytest.mark.parametrize(

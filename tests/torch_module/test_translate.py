@@ -66,12 +66,14 @@ def test_scores_are_a_table_of_values(run: Path, piped: Any) -> None:
         assert float(score) == pytest.approx(each.score, abs=1e-3)
 
 
-def test_an_unknown_symbol_is_warned_of_once(run: Path, piped: Any) -> None:
+def test_each_text_with_unknown_symbols_is_named(run: Path, piped: Any) -> None:
     done = piped(run, "baña\nbana\nñ\0\n".encode())
     assert done.returncode == 0
     assert len(done.stdout.splitlines()) == 3
     assert done.stderr == (
         "elman: the model does not know 'ñ' in 'baña': it reads unknown symbols as <unk>\n"
+        "elman: the model does not know 'ñ', '\\x00' in 'ñ\\x00': it reads unknown symbols as "
+        "<unk>\n"
     )
 
 
@@ -178,7 +180,15 @@ def test_spoilt_weights_are_refused_in_a_line(elman: Command, run: Path) -> None
 
 
 def test_pairs_in_memory_are_checked(run: Path) -> None:
-    for wrong in ([("a",)], [("a", "b", "c")], [("a", "")], [("a", 3)], ["ab", "a"], 3):
+    for wrong in (
+        [("a",)],
+        [("a", "b", "c")],
+        [("a", "")],
+        [("a", 3)],
+        ["ab", "a"],
+        3,
+        [("a\nb", "C")],
+    ):
         with pytest.raises(ElmanError):
             package.evaluate(run, wrong)  # type: ignore[arg-type]
 

@@ -20,7 +20,7 @@ from elman.core.files import atomic, regular
 from elman.core.files.paths import as_path
 from elman.core.model.metrics import Evaluation
 from elman.core.model.pair_metrics import PairEvaluation
-from elman.core.model.pair_model import PairsLike
+from elman.core.model.pair_model import PairModel, PairsLike, Translation
 from elman.core.model.text_model import Score, scores
 from elman.core.text import in_memory
 from elman.core.text.in_memory import TextLike
@@ -102,6 +102,12 @@ class Run:
         """The model; an ElmanError if it is of pairs."""
         run.read_config(self.path)
         return self.model
+
+    @cached_property
+    def _pair_model(self) -> PairModel:
+        from elman.core.experiments.pair_models import load_pairs
+
+        return load_pairs(self.path)
 
     @python_terms
     def load(self, framework: str | None = None, precision: str | None = None) -> Any:
@@ -199,6 +205,14 @@ class Run:
     def score(self, text: TextLike) -> list[Score]:
         """Score each line of a text, a path or in memory, as `elman.score` does."""
         return scores_of(self._language_model, text)
+
+    @python_terms
+    def translate(
+        self, texts: Iterable[str], *, beams: int = 1, n: int = 1, length_penalty: float = 1.0
+    ) -> list[list[Translation]]:
+        """The `n` best targets of each text by a model of pairs, as `elman.translate` does."""
+        options = {"beams": beams, "n": n, "length_penalty": length_penalty}
+        return self._pair_model.translate(texts, **options)  # type: ignore[arg-type]
 
     @python_terms
     def export(self, to: str, out: "str | os.PathLike[str] | None" = None) -> Path:

@@ -22,11 +22,13 @@ class Part(NamedTuple):
 
     - `tokens`: tokens that begin in it, if log-probabilities are requested.
     - `finish_reason`: "stop" or "length" in the last part, otherwise None.
+    - `unknown`: unknown symbols of a source; None for the prompt of a language model.
     """
 
     text: str
     tokens: list[Token]
     finish_reason: str | None
+    unknown: list[str] | None = None
 
 
 class Written:

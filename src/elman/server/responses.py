@@ -28,11 +28,13 @@ class Response:
     def choice(self, index: int, parts: Sequence[Part]) -> dict[str, Any]:
         """Choice made of parts of a text."""
         tokens = [token for part in parts for token in part.tokens]
+        unknown = parts[-1].unknown
         return {
             "index": index,
             "text": "".join(part.text for part in parts),
             "logprobs": self._log_probabilities(tokens) if self._logprobs else None,
             "finish_reason": parts[-1].finish_reason,
+            **({} if unknown is None else {"unknown": unknown}),
         }
 
     def _log_probabilities(self, tokens: Sequence[Token]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from elman.core.errors import ElmanError
-from elman.core.model.pair_model import AT_ONCE, PairModel, Translation, check_source
+from elman.core.model.pair_model import AT_ONCE, PairModel, Translation, check_line
 from elman.core.model.translating import Translating
 from elman.server.batcher import Deliver, Result, Worker
 from elman.server.choice import Part, Written
@@ -72,9 +72,9 @@ class Translator(Worker[TargetChoice]):
         choice.finish_reason = "stop" if is_whole else "length"
         kept = tokens if is_whole else tokens[: choice.most]
         choice.written = len(kept)
-        return Part(
-            best.text if is_whole else target.tokenizer.join(kept), [], choice.finish_reason
-        )
+        text = best.text if is_whole else target.tokenizer.join(kept)
+        unknown = [*dict.fromkeys(self._model.unknown(choice.source))]
+        return Part(text, [], choice.finish_reason, unknown)
 
 
 def choices(
@@ -121,7 +121,7 @@ def _source(prompt: Prompt) -> str:
     if not isinstance(prompt, str):
         raise _wrong("a prompt of a model of pairs must be a text, got token ids")
     try:
-        check_source(prompt)
+        check_line(prompt)
     except ElmanError as error:
         raise _wrong(str(error)) from error
     return prompt

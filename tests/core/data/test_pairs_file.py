@@ -1,5 +1,6 @@
 """A file of pairs is read whole and within bounds, and equal sources are in one part."""
 
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -32,11 +33,39 @@ def test_characters_are_tokens_and_the_longest_text_sets_the_steps(tmp_path: Pat
 
 
 def test_words_are_tokens_if_they_are_asked_for(tmp_path: Path) -> None:
-    path = file_of(tmp_path, "one  two\tun deux\r\n\n" * 3 + "three\ttrois\nfour\tquatre\n")
+    path = file_of(tmp_path, "one  two\tun deux\r\n\n" * 3 + "three\ttrois\nfour\tquatre deux\n")
     data = PairsFile(path, 1, tokenizer="word", val_share=0.4)
     assert data.num_steps == 3
     assert "deux" in data.tgt_vocab
     assert (data.separator, len(data.arrays[0])) == (" ", 5)
+
+
+def test_tokens_are_learned_from_the_training_pairs_only(tmp_path: Path) -> None:
+    content = "".join(f"{chr(0x4E00 + n)}a\t{chr(0x5E00 + n)}\n" for n in range(40))
+    data = PairsFile(file_of(tmp_path, content), 8, val_share=0.25)
+    held = data.texts.num_train
+    for vocab, texts in (
+        (data.src_vocab, data.texts.sources),
+        (data.tgt_vocab, data.texts.targets),
+    ):
+        assert all(tokens[0] in vocab for tokens in texts[:held])
+        assert not any(tokens[0] in vocab for tokens in texts[held:])
+    targets = np.concatenate([batch.targets for batch in data.val_dataloader()])
+    assert (targets[:, 0] == data.tgt_vocab.unk).all()
+    size = data.validated(len(data.val_dataloader()))
+    assert (size.unknown, size.tokens) == (40 - held, 2 * (40 - held))
+    assert size.spelling > 0
+    assert data.trained().unknown == 0
+
+
+def test_merges_are_learned_from_the_training_pairs_only(tmp_path: Path) -> None:
+    path = Path(file_of(tmp_path, "".join(f"{n}\t{n}\n" for n in range(40))))
+    held = {n for n in range(40) if zlib.crc32(str(n).encode()) < 0.25 * (1 << 32)}
+    content = "".join(f"{n}\t{'held' if n in held else 'learned'}\n" for n in range(40))
+    path.write_text(content)
+    texts = pair_texts.read_pair_texts(path, ("char", "bpe"), 0.25)
+    split = texts.tokenizers[1].split
+    assert (split("learned"), split("held")) == (["learned"], [*"held"])
 
 
 def test_pairs_of_equal_sources_are_in_one_part(tmp_path: Path) -> None:
@@ -87,7 +116,7 @@ def test_a_large_file_a_missing_one_and_wrong_options_are_refused(
 
 
 def test_reserved_words_are_no_tokens_of_a_text(tmp_path: Path) -> None:
-    path = file_of(tmp_path, "one <pad> two\tun\nthree\ttrois\nfour\tquatre\n")
+    path = file_of(tmp_path, "one <pad> two\tun\nthree\ttrois\nfour <pad>\tquatre\n")
     with pytest.raises(ElmanError, match="must not contain the reserved word <pad>"):
         PairsFile(path, 1, tokenizer="word", val_share=0.4)
     data = PairsFile(path, 1, val_share=0.4)  # characters of it may be read

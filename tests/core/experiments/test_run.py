@@ -424,11 +424,16 @@ def test_the_header_of_the_deepest_model_is_short_enough() -> None:
     assert len(json.dumps(dict.fromkeys(deepest, entry))) < weights.MAX_HEADER_BYTES
 
 
-def test_a_vocabulary_that_the_tokenizer_cannot_write_is_refused(folder: Path) -> None:
-    spoil_json(folder / "config.json", tokenizer="byte")
+@pytest.mark.parametrize(
+    ("tokenizer", "token"), [("byte", "\N{SNOWMAN}"), ("byte", "xy"), ("char", "xy"), ("char", "")]
+)
+def test_a_vocabulary_that_the_tokenizer_cannot_write_is_refused(
+    folder: Path, tokenizer: str, token: str
+) -> None:
+    spoil_json(folder / "config.json", tokenizer=tokenizer)
     tokens = json.loads((folder / "vocab.json").read_text())
-    (folder / "vocab.json").write_text(json.dumps(sorted([*tokens[:-1], "\N{SNOWMAN}"])))
-    with pytest.raises(ElmanError, match=r"contains tokens that are not tokens of byte"):
+    (folder / "vocab.json").write_text(json.dumps(sorted([*tokens[:-1], token])))
+    with pytest.raises(ElmanError, match=rf"contains tokens that are not tokens of {tokenizer}"):
         elman.load(folder)
 
 

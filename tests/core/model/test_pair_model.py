@@ -66,10 +66,13 @@ def test_wrong_options_are_refused(options: dict[str, Any], message: str) -> Non
         copying().translate(["a"], **options)
 
 
-@pytest.mark.parametrize("text", ["", " ", "a\tb", "a\nb", 3])
+@pytest.mark.parametrize("text", ["", " ", "a\tb", "a\nb", "\ud800", 3])
 def test_texts_that_are_no_line_are_refused(text: Any) -> None:
     with pytest.raises(ElmanError):
         copying().translate(["a", text])
+    for pair in ((text, "a"), ("a", text)):
+        with pytest.raises(ElmanError, match=r"a pair is|a text of a pair must"):
+            copying().evaluate([("a", "a"), pair])
     with pytest.raises(ElmanError, match="texts to translate must be a list of str, got 'ab'"):
         copying().translate("ab")
 
@@ -120,18 +123,56 @@ def test_blank_lines_stay_blank_and_lines_keep_their_order() -> None:
     ]
 
 
-def test_unknown_symbols_and_long_texts_are_warned_of_once(
+def test_each_source_with_unknown_symbols_is_named_and_one_that_is_cut(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.WARNING)
-    known, unknown = "abc", "aßcß"
-    lines(copying(), [known, unknown, "ß"], ["ü", "abcdefgh" * 9, "abcdefgh"])
+    known, unknown = "abc", "aßcüß"
+    lines(copying(), [known, unknown, "ß"], ["abcdefgh" * 9, "abcdefgh"])
     assert caplog.messages == [
-        "the model does not know 'ß' in 'aßcß': it reads unknown symbols as <unk>",
+        "the model does not know 'ß', 'ü' in 'aßcüß': it reads unknown symbols as <unk>",
+        "the model does not know 'ß' in 'ß': it reads unknown symbols as <unk>",
         "the model reads 8 tokens of a text, its end included: the end of "
         "'abcdefghabcdefgha...ghabcdefghabcdefgh' is left out",
     ]
-    assert copying().unknown(unknown) == ["ß", "ß"]
+    assert copying().unknown(unknown) == ["ß", "ü", "ß"]
+    caplog.clear()
+    copying().translate([known, unknown])
+    assert len(caplog.messages) == 1
+
+
+def test_warnings_of_unknown_symbols_are_short_and_few(caplog: pytest.LogCaptureFixture) -> None:
+    many = "".join(map(chr, range(0x400, 0x1400)))
+    lines(copying(), [many], ["ß"] * 50)
+    assert caplog.messages[0].startswith("the model does not know 'Ѐ', 'Ё', 'Ђ', 'Ѓ', 'Є', 'Ѕ', ")
+    assert "'І', 'Ї' and 4,088 more in 'Ѐ" in caplog.messages[0]
+    assert max(map(len, caplog.messages)) < 250
+    named = [text for text in caplog.messages if "unknown symbols" in text]
+    assert len(named) == 21
+    assert named[-1] == "more texts have unknown symbols: the first 20 are named"
+
+
+def test_unknown_symbols_of_both_sides_are_counted_and_a_target_with_one_is_no_match(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    known = copying().evaluate([("ab", "ab")])
+    found = copying().evaluate([("ab", "aß"), ("ß", "a"), ("ab", "ü")])
+    assert (found.unknown, found.unknown_targets) == (1, 2)
+    assert found.in_lines()["unknown tokens"] == "1 in sources, 2 in targets"
+    assert found.exact_matches == 0
+    assert found.loss > known.loss
+    assert caplog.messages == [
+        "1 of 3 sources have symbols that the training pairs do not contain: 'ß'",
+        "2 of 3 targets have symbols that the training pairs do not contain: 'ß', 'ü'",
+    ]
+
+
+def test_bleu_is_left_out_where_no_reference_has_4_symbols() -> None:
+    found = copying().evaluate([("abc", "abc")])
+    assert (found.exact_matches, found.bleu) == (1, None)
+    assert "BLEU" not in found.in_lines()
+    words = copying("word", "word").evaluate([("a b c d", "a b c d"), ("a", "a")])
+    assert words.in_lines()["BLEU"] == "100.00"
 
 
 def test_texts_that_are_given_are_bounded() -> None:

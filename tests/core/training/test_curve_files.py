@@ -117,13 +117,27 @@ def test_a_legend_covers_no_curve(by_time: bool) -> None:
     assert legend.get_window_extent().y0 >= axes.get_window_extent().y1
 
 
-@pytest.mark.parametrize("lowest", [0.01, 1, 9])
+@pytest.mark.parametrize("lowest", [0.1, 1, 9])
 @pytest.mark.parametrize("factor", [1, 1.001, 5, 100])
 def test_perplexities_have_ticks_whatever_their_range(lowest: float, factor: float) -> None:
     losses = np.log(np.array([lowest * factor, lowest]) + 1)
     (right,) = drawn([Epoch(1, *losses, 1, 1)]).child_axes
     ends = right.get_ylim()
     assert 2 <= len([tick for tick in right.get_yticks() if ends[0] <= tick <= ends[1]]) <= 12
+
+
+@pytest.mark.parametrize("lowest", [0.00049, 0.0])
+def test_a_loss_near_0_is_read_on_a_logarithmic_axis(lowest: float) -> None:
+    axes = drawn(
+        [Epoch(1, 2.0, 1.0, 1, 1), Epoch(2, 0.01, 0.001, 1, 2), Epoch(3, 0.01, lowest, 1, 3)]
+    )
+    bottom, top = axes.get_ylim()
+    assert axes.get_yscale() == "log"
+    assert 0 < bottom < (lowest or 0.001) < 2 < top
+    assert (
+        axes.get_legend().get_texts()[-1].get_text().startswith(f"best: epoch 3, {lowest:g} nats")
+    )
+    assert not axes.child_axes  # perplexities near 1 look alike
 
 
 @pytest.mark.parametrize("losses", [(2.0, math.nan), (400.0, 300.0)])

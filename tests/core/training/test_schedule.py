@@ -12,7 +12,7 @@ from elman.core.errors import ElmanError
 from elman.core.model.language_model import CompiledModel, total_nll
 from elman.core.training.callback import Callback
 from elman.core.training.history import Epoch, best_epoch
-from elman.core.training.schedule import SCHEDULES, Best, Schedule
+from elman.core.training.schedule import SCHEDULES, Best, Learned, Schedule
 from elman.core.training.trainer import Trainer
 from tests.core.training.own_steps import Stepping
 from tests.core.training.test_trainer import Constant, Numbers
@@ -110,6 +110,12 @@ def test_a_training_ends_after_so_many_epochs_without_a_better_one() -> None:
     trainer = fitted(Following([3, 2, 4, 1, 1, 2, 0]), Best(patience=2))
     assert len(trainer.history) == 6
     assert trainer.weight == 8
+
+
+def test_a_training_that_has_learned_all_ends() -> None:
+    losses = [3, 0.00051, 0.00049, 0.0004, 0.0]
+    assert len(fitted(Following(losses), Best(), Learned()).history) == 3
+    assert len(fitted(Following(losses), Best()).history) == 5
 
 
 def test_without_validation_the_last_epoch_is_the_best() -> None:

@@ -15,6 +15,7 @@ from elman.core.errors import ElmanError, shortened
 from elman.core.files.regular import open_regular
 from elman.core.text import pair_codec
 from elman.core.text.pair_codec import OF_SOURCES, OF_TARGETS, PairCodec, Side
+from elman.core.text.spelling import Spelling
 from elman.core.text.tokenizers import Tokenizer
 
 MAX_LINE_BYTES, MAX_FILE_BYTES = 1 << 16, 1 << 26
@@ -48,9 +49,11 @@ class PairTexts:
         return int(self.lengths.max())
 
     def codec(self, num_steps: int) -> PairCodec:
-        """Codec of these texts: their tokenizers, and vocabularies of all their tokens."""
+        """Codec of these texts: their tokenizers, and vocabularies of the training pairs."""
         vocabularies = [
-            pair_codec.vocabulary(used, [text[:num_steps] for text in texts], symbols)
+            pair_codec.vocabulary(
+                used, [text[:num_steps] for text in texts[: self.num_train]], symbols
+            )
             for used, texts, symbols in zip(
                 self.tokenizers,
                 (self.sources, self.targets),
@@ -61,18 +64,21 @@ class PairTexts:
         source, target = map(Side, self.tokenizers, vocabularies)
         return PairCodec(source, target, num_steps)
 
-    def size(self, rows: NDArray[np.int64], num_steps: int) -> Size:
-        """Size of the targets of some pairs, cut to `num_steps` tokens.
+    def size(self, rows: NDArray[np.int64], codec: PairCodec) -> Size:
+        """Size of the targets of some pairs, cut as the codec reads them.
 
         The end of a target counts as a character, as the end of a line does.
         """
-        targets = [tokens[:num_steps] for tokens in map(self.targets.__getitem__, rows.tolist())]
+        vocab, steps = codec.target.vocab, codec.num_steps
+        targets = [tokens[:steps] for tokens in map(self.targets.__getitem__, rows.tolist())]
+        unknown = [token for tokens in targets for token in tokens if token not in vocab]
         join = self.tokenizers[1].join
         texts = [join(token for token in tokens if token != pair_codec.END) for tokens in targets]
         ended = sum(tokens[-1] == pair_codec.END for tokens in targets)
         characters = sum(map(len, texts)) + ended
         utf8_bytes = sum(len(text.encode()) for text in texts) + ended
-        return Size(sum(map(len, targets)), characters, utf8_bytes)
+        spelling = float(Spelling(vocab).costs(unknown).sum()) if unknown else 0.0
+        return Size(sum(map(len, targets)), characters, utf8_bytes, len(unknown), spelling)
 
 
 def read_pair_texts(
@@ -81,7 +87,7 @@ def read_pair_texts(
     """Read a file of pairs, with tokenizers of these names for the sources and the targets.
 
     A hash of its source decides for each pair whether it is in the `val_share` for validation, so
-    that pairs of equal sources are in one part.
+    that pairs of equal sources are in one part. Byte pairs are learned from the training pairs.
     """
 
     def is_for_validation(pair: tuple[str, str]) -> bool:
@@ -95,7 +101,10 @@ def read_pair_texts(
             "validation, and each part needs one: give more pairs, or another share for validation"
         )
     sides = [*zip(*pairs, strict=True)]
-    used = [pair_codec.make(*each) for each in zip(tokenizers, sides, strict=True)]
+    used = [
+        pair_codec.make(name, side[:num_train])
+        for name, side in zip(tokenizers, sides, strict=True)
+    ]
     sources, targets = map(pair_codec.tokens, used, sides)
     return PairTexts(sources, targets, num_train, (used[0], used[1]), sha256_of(path))
 

@@ -288,10 +288,10 @@ class PairsFile(Pairs):
 
     def trained(self) -> Size:
         """Size of the targets for training."""
-        return self.texts.size(np.arange(self.num_train), self.num_steps)
+        return self.texts.size(np.arange(self.num_train), self.pair_codec)
 
     def validated(self, batches: int) -> Size:
         """Size of the targets in the first `batches` of the validation part."""
         loader = self.val_dataloader()
         rows = np.concatenate([*islice(loader.order.numbers(), batches)])
-        return self.texts.size(self.num_train + rows, self.num_steps)
+        return self.texts.size(self.num_train + rows, self.pair_codec)

@@ -1,8 +1,11 @@
 """A training on pairs of texts."""
 
 import logging
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from elman.core.data.pair_texts import PairTexts
 from elman.core.experiments import pair_run
@@ -12,11 +15,17 @@ from elman.core.experiments.train import SAMPLE_LINES, SAMPLE_TEMPERATURE, SAMPL
 from elman.core.model import encoder_decoder
 from elman.core.model.encoder_decoder import PairArchitecture
 from elman.core.model.metrics import Evaluation, bits_per_character
+from elman.core.model.pair_model import Pair, PairModel, warn_of_unknown
 from elman.core.model.weights import Weights
-from elman.core.text.pair_codec import END, PADDING, PairCodec
+from elman.core.text.pair_codec import PADDING, PairCodec
+from elman.core.training.callback import Callback
+from elman.core.training.checkpoint import Checkpoint
+from elman.core.training.schedule import Learned
 from elman.core.valid_values import ADDITIVE
 
 log = logging.getLogger("elman")
+# Sources whose targets are measured after a training, and the edits that are computed for them.
+MAX_MEASURED, MAX_EDITS = 1000, 3e7
 
 
 class PairTraining(Training):
@@ -28,9 +37,17 @@ class PairTraining(Training):
         settings, texts = choice.settings, choice.pairs
         _tell_cut(texts, settings.seq_len)
         self.pair_codec = texts.codec(settings.seq_len)
+        self.held = _held_out(texts)
+        sources, targets = zip(*self.held, strict=True)
+        warn_of_unknown("validation sources", self.pair_codec.source, sources)
+        warn_of_unknown("validation targets", self.pair_codec.target, targets)
         of = choice.framework.PairsFile.of
         whole_sources = settings.attention != ADDITIVE
         return of(texts, self.pair_codec, settings.batch_size, settings.seed, whole_sources)
+
+    def fit(self, *callbacks: Callback, resume: Checkpoint | None = None) -> None:
+        """Train as a language model, until nothing is left to learn."""
+        super().fit(Learned(), *callbacks, resume=resume)
 
     def _model(self, values: Weights | None) -> Any:
         """The model with initial weights."""
@@ -48,11 +65,29 @@ class PairTraining(Training):
         )
 
     def examples(self) -> list[str]:
-        """Sources of the first pairs of the validation part, each source once."""
-        texts = self.data.texts.sources[self.data.num_train :]
-        join = self.pair_codec.source.tokenizer.join
-        sources = (join(token for token in tokens if token != END) for tokens in texts)
-        return [*dict.fromkeys(sources)][:SAMPLE_LINES]
+        """A few different sources of the validation part."""
+        return self._drawn()[:SAMPLE_LINES]
+
+    def _drawn(self) -> list[str]:
+        """The sources of the validation part, each once, in an order that the seed draws."""
+        sources = [*dict.fromkeys(source for source, _ in self.held)]
+        order = np.random.default_rng(self.settings.seed).permutation(len(sources))
+        return [sources[n] for n in order.tolist()]
+
+    def quality(self) -> dict[str, str]:
+        """Exact matches, error rates and BLEU on the validation part, or on sources drawn of it."""
+        targets: dict[str, list[str]] = {}
+        for source, target in self.held:
+            targets.setdefault(source, []).append(target)
+        drawn = self._drawn()
+        edits = accumulate(max(map(len, targets[source])) ** 2 for source in drawn)
+        number = max(1, sum(total <= MAX_EDITS for total in edits))
+        measured = drawn[: min(number, MAX_MEASURED)]
+        model = PairModel(self.model, self.pair_codec, self.data.to_tensor)
+        found = model.measured([(source, each) for source in measured for each in targets[source]])
+        if len(measured) == len(drawn):
+            return found.quality()
+        return found.quality() | {"measured": f"{len(measured):,} of {len(drawn):,} sources"}
 
     def written(self, tokens: int = SAMPLE_TOKENS, temperature: float = SAMPLE_TEMPERATURE) -> str:
         """A few sources of the validation part, with the model's likeliest targets."""
@@ -92,6 +127,15 @@ def architecture(settings: Settings, codec: PairCodec) -> PairArchitecture:
     attention = settings.attention == ADDITIVE
     sizes = settings.embedding, settings.hidden, settings.layers, attention
     return PairArchitecture(len(codec.source.vocab), len(codec.target.vocab), *sizes)
+
+
+def _held_out(texts: PairTexts) -> list[Pair]:
+    """The pairs of the validation part as texts."""
+    sources, targets = (
+        [used.join(tokens[:-1]) for tokens in side[texts.num_train :]]  # without their ends
+        for used, side in zip(texts.tokenizers, (texts.sources, texts.targets), strict=True)
+    )
+    return [*zip(sources, targets, strict=True)]
 
 
 def _tell_cut(texts: PairTexts, steps: int) -> None:

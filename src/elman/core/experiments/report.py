@@ -27,6 +27,9 @@ def results_in_words(training: Training, test: Evaluation | None) -> list[str]:
     unknown = []
     if max(shares.values()) >= LEAST_SHARE:
         unknown = [_line("unknown tokens", splits.shares_in_words(shares))]
+    quality = []
+    if isinstance(training, PairTraining):
+        quality = [_line(name, value) for name, value in training.quality().items()]
     name, place = place_in_words(best, last.epoch, training.settings.by_time)
     return [
         f"{'':12}{'bits/char':>12}{'perplexity':>12}{'nats/token':>12}",
@@ -34,6 +37,7 @@ def results_in_words(training: Training, test: Evaluation | None) -> list[str]:
         *(_losses(part, found.bits_per_character, found.loss) for part, found in parts.items()),
         "",
         *unknown,
+        *quality,
         _line(f"best {name}", place),
         _line("seconds", f"{last.seconds:.1f}"),
         _line("tokens per second", f"{speeds[len(speeds) // 2]:,.0f}"),

@@ -1,14 +1,18 @@
 """Lines of any number, translated in batches as they come."""
 
-import logging
 from collections.abc import Iterable, Iterator, Sequence
 
-from elman.core.errors import ElmanError, shortened
-from elman.core.model.pair_model import AT_ONCE, PairModel, Translation, check_source
+from elman.core.errors import ElmanError
+from elman.core.model.pair_model import (
+    AT_ONCE,
+    PairModel,
+    SourceWarnings,
+    Translation,
+    check_line,
+)
 from elman.core.model.translating import Translating
 from elman.core.text.text_files import arriving_lines
 
-log = logging.getLogger("elman")
 MAX_CHARACTERS = 1 << 16  # of a text
 Row = tuple[str, list[Translation]]  # a source and its targets
 
@@ -18,7 +22,7 @@ def blocks_of(texts: Sequence[str] | None) -> Iterator[Sequence[str]]:
     if texts is None:
         return arriving_lines(MAX_CHARACTERS)
     for text in texts:
-        check_source(text)
+        check_line(text)
         if len(text) > MAX_CHARACTERS:
             raise ElmanError(
                 f"a text to translate must have {MAX_CHARACTERS:,} characters or fewer, got "
@@ -30,7 +34,7 @@ def blocks_of(texts: Sequence[str] | None) -> Iterator[Sequence[str]]:
 class TranslatedLines:
     """Lines with their targets, in batches. A blank line has none.
 
-    Logs a warning for the first source with unknown tokens, and one for the first that is cut.
+    Warnings name sources that the model does not read as they are.
 
     - `blocks`: lines, some at a time; what comes together is translated together.
     """
@@ -41,7 +45,7 @@ class TranslatedLines:
         self.model = model
         self.blocks = blocks
         self.asked = asked
-        self._warned_of_unknown = self._warned_of_cut = False
+        self._warnings = SourceWarnings(model)
 
     def __iter__(self) -> Iterator[list[Row]]:
         for block in self.blocks:
@@ -51,22 +55,7 @@ class TranslatedLines:
     def _rows(self, lines: Sequence[str]) -> list[Row]:
         sources = [line for line in lines if line.strip()]
         for source in sources:
-            check_source(source)
-            self._warn(source)
+            check_line(source)
+        self._warnings.warn(sources)
         found = self.model.translations(sources, self.asked)
         return [(line, next(found) if line.strip() else []) for line in lines]
-
-    def _warn(self, source: str) -> None:
-        if not self._warned_of_unknown and (unknown := self.model.unknown(source)):
-            log.warning(
-                "the model does not know %s in %s: it reads unknown symbols as <unk>",
-                *map(shortened, (unknown[0], source)),
-            )
-            self._warned_of_unknown = True
-        most = self.model.codec.num_steps
-        if not self._warned_of_cut and self.model.length(source) > most:
-            log.warning(
-                "the model reads %d tokens of a text, its end included: the end of %s is left out",
-                *(most, shortened(source)),
-            )
-            self._warned_of_cut = True

@@ -24,21 +24,24 @@ class PairEvaluation:
     - `character_error_rate`: edits of characters over characters of the references.
     - `symbol_error_rate`: the same of symbols. Symbols are what spaces separate: words, or phonemes
       in a pronunciation.
-    - `bleu`: corpus BLEU of these symbols, from 0 to 100.
+    - `bleu`: corpus BLEU of these symbols, from 0 to 100; None if no reference has 4 symbols.
     - `pairs`, `sources`: numbers of pairs, and of different sources.
     - `tokens`: number of tokens of the targets, their ends included.
-    - `unknown`: number of unknown tokens of the sources.
+    - `unknown`, `unknown_targets`: numbers of unknown tokens of the sources, and of the targets.
+      The loss counts an unknown token as the unknown symbol. The model cannot write it, so that its
+      target is no exact match.
     """
 
     loss: float
     exact_matches: float
     character_error_rate: float
     symbol_error_rate: float
-    bleu: float
+    bleu: float | None
     pairs: int
     sources: int
     tokens: int
     unknown: int
+    unknown_targets: int
 
     @classmethod
     def of(
@@ -48,32 +51,41 @@ class PairEvaluation:
         references: Sequence[References],
         tokens: int,
         unknown: int,
+        unknown_targets: int,
     ) -> "PairEvaluation":
         """Evaluation of the target written for each source, beside the source's references."""
+        has_grams = any(len(text.split()) >= MAX_GRAM for known in references for text in known)
         return cls(
             loss,
             exact_matches(written, references),
             error_rate(written, references),
             error_rate(list(map(str.split, written)), [[*map(str.split, r)] for r in references]),
-            bleu(written, references),
+            bleu(written, references) if has_grams else None,
             sum(map(len, references)),
             len(references),
             tokens,
             unknown,
+            unknown_targets,
         )
 
     def in_lines(self) -> dict[str, str]:
         """Names of the metrics, with their values and units."""
         return {
             "loss": f"{self.loss:.4f} nats per token",
-            "exact matches": f"{self.exact_matches:.2%}",
-            "character errors": f"{self.character_error_rate:.2%}",
-            "symbol errors": f"{self.symbol_error_rate:.2%}",
-            "BLEU": f"{self.bleu:.2f}",
+            **self.quality(),
             "pairs": f"{self.pairs}",
             "sources": f"{self.sources}",
             "tokens": f"{self.tokens}",
-            "unknown tokens": f"{self.unknown}",
+            "unknown tokens": f"{self.unknown} in sources, {self.unknown_targets} in targets",
+        }
+
+    def quality(self) -> dict[str, str]:
+        """Names of the metrics of the written targets, with their values."""
+        return {
+            "exact matches": f"{self.exact_matches:.2%}",
+            "character errors": f"{self.character_error_rate:.2%}",
+            "symbol errors": f"{self.symbol_error_rate:.2%}",
+            **({} if self.bleu is None else {"BLEU": f"{self.bleu:.2f}"}),
         }
 
     def __repr__(self) -> str:

@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,11 +17,12 @@ from elman.core.model.pair_metrics import PairEvaluation
 from elman.core.model.sampling import Sampler
 from elman.core.model.translating import Translating
 from elman.core.text.in_memory import strings
-from elman.core.text.pair_codec import BEGIN, END, PADDING, RESERVED, PairCodec, Side
+from elman.core.text.pair_codec import BEGIN, END, PADDING, PairCodec, Side
 
 log = logging.getLogger("elman")
 AT_ONCE = 256  # sources that are read together, or fewer: a power of 2
 MAX_LOGITS = 1 << 24  # of the targets that are read together
+MAX_SYMBOLS, MAX_WARNINGS = 8, 20  # unknown symbols in a warning, and warnings of sources
 GREEDY = Sampler(temperature=0)
 Pair = tuple[str, str]
 PairsLike = str | os.PathLike[str] | Iterable[Pair]  # a file of pairs, or pairs in memory
@@ -63,13 +65,14 @@ class PairModel:
         Targets of a source differ; there may be fewer than `n`.
 
         Unknown tokens are read as the unknown symbol. A source that is longer than the longest of
-        the training is cut.
+        the training is cut. Warnings name both.
 
         - `beams`: beam width; with 1 each token is the likeliest.
         - `length_penalty`: beams are compared by their score, from 0 to 10.
         """
         asked = Translating(beams=beams, n=n, length_penalty=length_penalty)
         texts = checked(sources)
+        SourceWarnings(self).warn(texts)
         return [*self.translations(texts, asked)]
 
     def translations(
@@ -89,7 +92,17 @@ class PairModel:
             check_pair(pair)
         if not pairs:
             raise ElmanError("pairs to evaluate must be one or more, got 0")
-        self._warn_of_cut(pairs)
+        sources, targets = zip(*pairs, strict=True)
+        for name, side, texts in (
+            ("sources", self.codec.source, sources),
+            ("targets", self.codec.target, targets),
+        ):
+            self._warn_of_cut(name, side, texts)
+            warn_of_unknown(name, side, texts)
+        return self.measured(pairs)
+
+    def measured(self, pairs: Sequence[Pair]) -> PairEvaluation:
+        """Evaluation of pairs that have been checked, without warnings."""
         tokenizer = self.codec.target.tokenizer
         references: dict[str, list[str]] = {}
         for source, target in pairs:
@@ -102,28 +115,27 @@ class PairModel:
                 written.append(best.text)
                 report("evaluating", len(written), len(sources))
         unknown = sum(len(self.unknown(source)) for source in sources)
+        in_targets = sum(len(self.codec.target.unknown(target)) for _, target in pairs)
         return PairEvaluation.of(
-            float(losses.mean()), written, [*references.values()], len(losses), unknown
+            *(float(losses.mean()), written, [*references.values()], len(losses)),
+            *(unknown, in_targets),
         )
 
     def unknown(self, source: str) -> list[str]:
         """The unknown tokens of a source, in order."""
-        side = self.codec.source
-        return [token for token in side.tokenizer.split(source) if not _is_known(side, token)]
+        return self.codec.source.unknown(source)
 
     def length(self, source: str) -> int:
         """Number of tokens of a source and its end; the model reads at most `codec.num_steps`."""
         return len(self.codec.source.tokenizer.split(source)) + 1
 
-    def _warn_of_cut(self, pairs: Sequence[Pair]) -> None:
+    def _warn_of_cut(self, name: str, side: Side, texts: Sequence[str]) -> None:
         most = self.codec.num_steps
-        for name, side in (("sources", self.codec.source), ("targets", self.codec.target)):
-            texts = [pair[name == "targets"] for pair in pairs]
-            if cut := sum(len(side.tokenizer.split(text)) >= most for text in texts):
-                log.warning(
-                    "%d of %d %s are longer than in the training: their first %d tokens count",
-                    *(cut, len(pairs), name, most),
-                )
+        if cut := sum(len(side.tokenizer.split(text)) >= most for text in texts):
+            log.warning(
+                "%d of %d %s are longer than in the training: their first %d tokens count",
+                *(cut, len(texts), name, most),
+            )
 
     def _greedy(self, sources: Sequence[str], length_penalty: float) -> list[Translation]:
         """The target of each source by the likeliest tokens."""
@@ -225,16 +237,67 @@ def padded(
     lengths = np.zeros(len(texts), np.int32)
     for n, text in enumerate(texts):
         tokens = side.tokenizer.split(text)
-        known = [vocab[token] if _is_known(side, token) else vocab.unk for token in tokens]
+        known = [vocab[token] if side.knows(token) else vocab.unk for token in tokens]
         row = [*known, vocab[END]][:steps]
         ids[n, : len(row)] = row
         lengths[n] = len(row)
     return ids, lengths
 
 
-def _is_known(side: Side, token: str) -> bool:
-    """False also for a token that is spelled like a symbol."""
-    return token in side.vocab and token not in RESERVED
+class SourceWarnings:
+    """Warnings of sources that a model does not read as they are.
+
+    They name the first sources with unknown symbols, and the first one that is cut.
+    """
+
+    def __init__(self, model: PairModel) -> None:
+        self._model = model
+        self._unknown = 0
+        self._warned_of_cut = False
+
+    def warn(self, sources: Iterable[str]) -> None:
+        """Warn of these sources, unless enough others have been named."""
+        for source in sources:
+            self._warn_of_unknown(source)
+            self._warn_of_cut(source)
+
+    def _warn_of_unknown(self, source: str) -> None:
+        if self._unknown > MAX_WARNINGS or not (unknown := self._model.unknown(source)):
+            return
+        self._unknown += 1
+        if self._unknown > MAX_WARNINGS:
+            log.warning("more texts have unknown symbols: the first %d are named", MAX_WARNINGS)
+            return
+        log.warning(
+            "the model does not know %s in %s: it reads unknown symbols as <unk>",
+            *(named(unknown), shortened(source)),
+        )
+
+    def _warn_of_cut(self, source: str) -> None:
+        most = self._model.codec.num_steps
+        if not self._warned_of_cut and self._model.length(source) > most:
+            log.warning(
+                "the model reads %d tokens of a text, its end included: the end of %s is left out",
+                *(most, shortened(source)),
+            )
+            self._warned_of_cut = True
+
+
+def warn_of_unknown(name: str, side: Side, texts: Sequence[str]) -> None:
+    """Warn of texts with symbols that the training pairs do not contain."""
+    found = [unknown for text in texts if (unknown := side.unknown(text))]
+    if found:
+        log.warning(
+            "%d of %d %s have symbols that the training pairs do not contain: %s",
+            *(len(found), len(texts), name, named(chain.from_iterable(found))),
+        )
+
+
+def named(symbols: Iterable[str]) -> str:
+    """The first different symbols, quoted, and the number of the others."""
+    distinct = [*dict.fromkeys(symbols)]
+    more = f" and {len(distinct) - MAX_SYMBOLS:,} more" if distinct[MAX_SYMBOLS:] else ""
+    return ", ".join(map(shortened, distinct[:MAX_SYMBOLS])) + more
 
 
 def checked(sources: Iterable[str]) -> list[str]:
@@ -243,25 +306,31 @@ def checked(sources: Iterable[str]) -> list[str]:
         raise ElmanError(f"texts to translate must be a list of str, got {shortened(sources)}")
     texts = [*strings(sources)]
     for text in texts:
-        check_source(text)
+        check_line(text)
     return texts
 
 
 def check_pair(pair: Any) -> None:
-    """Raise an ElmanError unless this is a source and a target that are not empty."""
+    """Raise an ElmanError unless this is a source and a target, as in a file of pairs."""
     is_pair = isinstance(pair, tuple | list) and len(pair) == 2
     if not is_pair or not all(isinstance(text, str) and text.strip() for text in pair):
         raise ElmanError(
             f"a pair is a tuple of a source and a target, got {shortened(pair)}: give two texts "
             "that are not empty"
         )
+    for text in pair:
+        check_line(text, "a text of a pair")
 
 
-def check_source(text: str) -> None:
+def check_line(text: str, name: str = "a text to translate") -> None:
     """Raise an ElmanError unless a text is a line with a symbol or more, as in a file of pairs."""
     if not text.strip():
-        raise ElmanError(f"a text to translate must have a symbol or more, got {shortened(text)}")
+        raise ElmanError(f"{name} must have a symbol or more, got {shortened(text)}")
     if "\t" in text or "\n" in text:
+        raise ElmanError(f"{name} must be one line without tabs, got {shortened(text)}")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
         raise ElmanError(
-            f"a text to translate must be one line without tabs, got {shortened(text)}"
-        )
+            f"{name} must not contain half a surrogate pair, got {text[error.start]!a}: remove it"
+        ) from error

@@ -12,6 +12,7 @@ from elman.core.text.line_blocks import LINE_END, line_blocks
 from elman.core.text.tokenizers import (
     UNIVERSAL,
     Tokenizer,
+    Units,
     check_newlines,
     cleaned,
     pieces,
@@ -185,11 +186,20 @@ def read(
     vocab = read_vocab(json_files.read(path, MAX_VOCAB_BYTES), str(path), size)
     used = known_tokenizers.read(name, folder / TOKENIZER_FILE, vocab)
     codec = Codec(vocab, used, clean, newlines, lines)
-    try:
-        codec.text(range(len(vocab)))
-    except UnicodeError as error:
-        raise ElmanError(f"{path} contains tokens that are not tokens of {name}") from error
+    if not _are_tokens(codec):
+        raise ElmanError(f"{path} contains tokens that are not tokens of {name}")
     return codec
+
+
+def _are_tokens(codec: Codec) -> bool:
+    """False if a tokenizer of characters, bytes or byte pairs cannot produce the vocabulary."""
+    tokens = codec.vocab.idx_to_token
+    try:
+        codec.text(range(len(tokens)))
+    except UnicodeError:
+        return False
+    is_single = codec.tokenizer.units in (Units.CHARACTERS, Units.BYTES)
+    return not is_single or all(len(token) == 1 for token in tokens if token != UNKNOWN)
 
 
 def shared(model: Any, data: Any) -> Any:

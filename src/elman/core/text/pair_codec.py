@@ -38,6 +38,14 @@ class Side:
         """Separator of two tokens of a text."""
         return self.tokenizer.join(("", ""))
 
+    def knows(self, token: str) -> bool:
+        """True for a token of the vocabulary; False for one that is spelled like a symbol."""
+        return token in self.vocab and token not in RESERVED
+
+    def unknown(self, text: str) -> list[str]:
+        """The unknown tokens of a text, in order."""
+        return [token for token in self.tokenizer.split(text) if not self.knows(token)]
+
     def text(self, ids: Iterable[int]) -> str:
         """Text for ids, without the symbols that are no text."""
         tokens = (self.vocab.idx_to_token[index] for index in ids)

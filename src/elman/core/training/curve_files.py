@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 MAX_LOSS = 50.0  # in nats; for larger losses, no perplexity is shown next to it
 NARROW = 20.0  # ratio of the perplexities in a picture, below which ticks are evenly spaced
+WIDE = 30.0  # ratio of the losses in a picture, above which their axis is logarithmic
 NATS = "loss in nats per token"
 MARGIN = 0.1  # in inches, Matplotlib's default around the extent of a figure
 ABOVE: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 1)}  # position of a legend
@@ -125,6 +126,11 @@ def _draw_losses(axes: "Axes", history: Sequence[Epoch], scales: Scales = Scales
     axes.set(ylabel="loss in bits per character" if scales.bits else NATS)
     axes.legend(**ABOVE, ncols=1)
     _number_places(axes, scales.by_time)
+    positive = [loss for losses in curves.values() for loss in losses if loss > 0]
+    if positive and max(positive) > WIDE * min(positive):
+        axes.set(yscale="log")
+        axes.yaxis.set_major_formatter("{x:g}")
+        return
     if not scales.bits and all(loss <= MAX_LOSS for losses in curves.values() for loss in losses):
         _add_perplexities(axes)
 
@@ -139,7 +145,8 @@ def _best_in_words(best: Epoch, loss: float, scales: Scales) -> str:
     where = f"{minutes}:{seconds:02} minutes" if scales.by_time else f"epoch {best.epoch}"
     if scales.bits:
         return f"{where}, {loss:.3f} bits per character"
-    return f"{where}, {loss:.3f} nats, perplexity {best.val_ppl:.2f}"
+    digits = f"{loss:.3f}" if loss >= 0.1 else f"{loss:.3g}"
+    return f"{where}, {digits} nats, perplexity {best.val_ppl:.2f}"
 
 
 def _add_perplexities(axes: "Axes") -> None:

@@ -15,6 +15,7 @@ log = logging.getLogger("elman")
 
 EXCESS = 0.1  # difference between two losses that counts, in nats
 INITIAL_EXCESS = 1.0  # maximum excess of a new model over equal probabilities, in nats
+LEAST_LOSS = 0.0005  # in nats; a lower one is 0.000
 MIN_FACTOR = 1e-6  # momentum that contains the learning rate cannot recover from a rate of 0
 
 
@@ -87,6 +88,16 @@ class Best(Callback):
         best = {n: array for n, array in trainer.best.items() if not n.startswith("generator")}
         if best:
             trainer.load_state_dict({**trainer.state_dict(), **best})
+
+
+class Learned(Callback):
+    """End a training when its validation loss is 0 to three digits: nothing is left to learn."""
+
+    def after_epoch(self, trainer: TrainerLike) -> None:
+        """Stop if the loss is that low."""
+        if trainer.history[-1].val_loss < LEAST_LOSS:
+            log.info("the validation loss is 0.000 nats per token: the training ends")
+            trainer.stop()
 
 
 def epochs_without_gain(history: Sequence[Epoch]) -> int:
