@@ -4,7 +4,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import MISSING, Field, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
@@ -124,7 +124,8 @@ def _finite(digits: str) -> float:
 def record(kind: type[Record], value: Any, where: str) -> Record:
     """Build the dataclass `kind` from parsed JSON; an ElmanError names the first invalid field.
 
-    Fields may be strings, booleans, numbers, lists, tuples, dicts, dataclasses, and optional.
+    A value without a field is refused, even if the field has a default. Fields may be strings,
+    booleans, numbers, lists, tuples, dicts, dataclasses, and optional.
     """
     try:
         return cast(Record, _typed(kind, value, ""))
@@ -179,7 +180,7 @@ def _tuple(of: tuple[Any, ...], value: list[Any], name: str) -> tuple[Any, ...]:
 
 
 def _of_fields(kind: type, value: Any, name: str) -> Any:
-    wanted, kinds = {field.name: field for field in fields(kind)}, get_type_hints(kind)
+    wanted, kinds = [field.name for field in fields(kind)], get_type_hints(kind)
     names = ", ".join(wanted)
     if not isinstance(value, dict):
         raise ElmanError(
@@ -191,13 +192,9 @@ def _of_fields(kind: type, value: Any, name: str) -> Any:
             raise ElmanError(f"{below}{_shown(field)} is not a known field: {names}")
         given[field] = _typed(kinds[field], item, below + field)
     for field in wanted:
-        if field not in given and _required(wanted[field]):
+        if field not in given:
             raise ElmanError(f"the field {below}{field} is missing")
     return kind(**given)
-
-
-def _required(field: "Field[Any]") -> bool:
-    return field.default is MISSING and field.default_factory is MISSING
 
 
 def _shown(value: Any) -> str:
