@@ -22,8 +22,8 @@ from elman.core.experiments.table import table
 from elman.core.files import json_files
 from elman.core.model.weights import Architecture
 from elman.core.setting_fields import choice, whole
-from elman.core.text import known_tokenizers, tokenizers
-from elman.core.valid_values import TOKENIZERS
+from elman.core.text import tokenizers
+from elman.core.valid_values import BPE, TOKENIZERS
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def test_settings_that_are_not_valid_are_refused(changes: dict[str, Any], messag
 
 
 def test_the_tokenizers_that_can_be_chosen_are_those_that_there_are() -> None:
-    assert {*TOKENIZERS} == {*tokenizers.TOKENIZERS, *known_tokenizers.LEARNED}
+    assert {*TOKENIZERS} == {*tokenizers.TOKENIZERS, BPE}
 
 
 def test_a_run_of_an_earlier_version_is_refused_with_the_cure(tmp_path: Path) -> None:
