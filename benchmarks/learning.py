@@ -20,7 +20,7 @@ matplotlib.use("agg")
 from matplotlib import pyplot
 
 import elman
-from elman.core.experiments.sample import continued
+from elman.core.experiments.train import continued
 from elman.core.model.evaluation import evaluate
 from elman.core.training.callback import Callback, TrainerLike
 

@@ -284,6 +284,29 @@ def test_an_interrupt_while_the_command_line_is_imported_is_one_line(tmp_path: P
     assert (done.returncode, done.stderr) == (130, "elman: interrupted, nothing kept\n")
 
 
+@pytest.mark.parametrize(
+    "failure",
+    ["import signal; signal.raise_signal(signal.SIGINT)", "raise BaseException(REFUSAL)"],
+    ids=["OpenBLAS", "tokenizers"],
+)
+def test_a_library_that_can_start_no_thread_ends_in_one_line(failure: str, tmp_path: Path) -> None:
+    (tmp_path / "numpy.py").write_text(f"""if True:
+        import threading
+        REFUSAL = "ThreadPoolBuildError: Resource temporarily unavailable"
+        def start(thread):
+            raise RuntimeError("can't start new thread")
+        threading.Thread.start = start
+        {failure}
+    """)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    command = [sys.executable, "-m", "elman", "generate", "run", "Once"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stderr) == (
+        1,
+        "elman: no thread can be started: end others, or allow more (ulimit -u)\n",
+    )
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no full device here")
 @pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
 def test_output_to_a_full_disk_ends_in_one_line(unbuffered: str) -> None:

@@ -5,12 +5,14 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 from filelock import FileLock
 
+from elman.core.experiments.records import RunSettings
 from tests.conftest import QUICK, Command
 
 IN_BF16 = ("--framework", "numpy", "--precision", "bf16")
@@ -157,4 +159,4 @@ def test_only_a_run_in_training_can_be_resumed(
 def run_settings(run: Path) -> dict[str, Any]:
     """The content of training.json while a run was trained."""
     training = json.loads((run / "config.json").read_text())["training"]
-    return {name: training[name] for name in ("settings", "text_sha256", "init_sha256")}
+    return {field.name: training[field.name] for field in fields(RunSettings)}

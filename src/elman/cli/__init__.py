@@ -8,7 +8,6 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from threading import Event, Thread
 from typing import Annotated
 
 import typer
@@ -113,7 +112,6 @@ def main() -> None:
     log = logging.getLogger("elman")
     log.setLevel(logging.INFO)
     log.addHandler(failures.Notices())
-    _limit_library_threads()
     code = failures.exit_code(app, sys.argv[1:] or ["--help"])
     signals.remove_handlers()
     launch = sys.modules.get("elman.core.experiments.launch")
@@ -123,20 +121,3 @@ def main() -> None:
         sys.stderr.flush()
         os._exit(code)
     sys.exit(code)
-
-
-def _limit_library_threads() -> None:
-    """Have libraries start no threads where the system allows few more: they would crash.
-
-    Both copies of OpenBLAS, NumPy's and SciPy's, start one for each core.
-    """
-    ended = Event()
-    threads = [Thread(target=ended.wait, daemon=True) for _ in range(2 * (os.cpu_count() or 1))]
-    try:
-        for thread in threads:
-            thread.start()
-    except RuntimeError:
-        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    finally:
-        ended.set()

@@ -3,12 +3,15 @@
 import logging
 import os
 import sys
+from threading import Thread
 from typing import Any
 
 import typer
 
 from elman.cli import signals
 from elman.core.errors import ElmanError, printable
+
+NO_THREAD = "start new thread", "ThreadPoolBuildError"  # in errors of Python, and of tokenizers
 
 
 def exit_code(app: typer.Typer, words: list[str]) -> int:
@@ -32,15 +35,23 @@ def exit_code(app: typer.Typer, words: list[str]) -> int:
         return _fail(str(reported), reported.exit_code)
     except MemoryError:
         return _fail("out of memory: use a smaller batch, fewer steps or fewer hidden units", 1)
-    except RuntimeError as error:
-        if "start new thread" not in str(error):
-            raise
-        return _fail("no thread can be started: end others, or allow more (ulimit -u)", 1)
     except KeyboardInterrupt:  # while the output waits for its reader
         code = signals.INTERRUPTED
+    except BaseException as error:  # Rust's panic is no Exception
+        if not any(words in str(error) for words in NO_THREAD):
+            raise
+        return _fail_without_thread()
     if code == signals.INTERRUPTED:  # Typer's exit code for Ctrl-C
+        try:
+            Thread(target=int).start()
+        except RuntimeError:  # OpenBLAS interrupts a process that can start none
+            return _fail_without_thread()
         return _fail("interrupted, nothing kept", code)
     return code
+
+
+def _fail_without_thread() -> int:
+    return _fail("no thread can be started: end others, or allow more (ulimit -u)", 1)
 
 
 def _drop_output() -> None:

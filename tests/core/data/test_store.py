@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,14 @@ from elman import load, save
 from elman.core.data import store
 from elman.core.data.parts import SPLIT, Shares, Sources
 from elman.core.data.prepare import prepare
-from elman.core.data.token_writer import smallest_dtype
+from elman.core.data.token_writer import PartSize, smallest_dtype
 from elman.core.data.tokenization import TokenizerSettings, tokenize, tokenize_sources
 from elman.core.errors import ElmanError
 from elman.core.model.evaluation import evaluate, evaluate_tokens, tokens_of
 from elman.core.model.weights import Architecture, initial
 from elman.core.text import text_files
 from elman.core.text.codec import Codec
+from elman.core.text.spelling import Unknown
 from elman.core.text.tokenizers import TOKENIZERS
 from elman.core.text.vocab import Vocab
 from elman.numpy import RNN, RNNLM, TextFile, Trainer, build
@@ -192,6 +194,7 @@ def test_options_that_are_not_the_stores_are_refused(text: Path) -> None:
         TextFile(folder, 8, 4, split=(0.5, 0.25, 0.25))
 
 
+NONE = asdict(PartSize())
 FACTS = [
     ({"format": 4}, "the format in .* must be 5, got '4'"),
     ({"extra": 1}, '"extra" is not a known field'),
@@ -199,13 +202,19 @@ FACTS = [
     ({"tokens": True}, "tokens must be a whole number"),
     ({"tokens": -1}, "tokens in .* must be 0 or more, got -1"),
     ({"tokens": 5}, "the parts in .* must have 5 tokens, got 4,"),
-    ({"parts": [{"tokens": 5}, {}, {}], "tokens": 5}, "bytes for 5 tokens, got"),
+    ({"parts": [NONE | {"tokens": 5}, NONE, NONE], "tokens": 5}, "bytes for 5 tokens, got"),
     (
-        {"parts": [{"tokens": 9}, {"tokens": -4}, {}]},
+        {"parts": [NONE | {"tokens": 9}, NONE | {"tokens": -4}, NONE]},
         "parts.validation.tokens in .* must be 0 or more",
     ),
-    ({"parts": [{}, {}, {"utf8_bytes": -4}]}, "parts.test.utf8_bytes in .* must be 0 or more"),
-    ({"unknown": {"nats": -1.0}}, "unknown.nats in .* must be 0 or more, got -1.0"),
+    (
+        {"parts": [NONE, NONE, NONE | {"utf8_bytes": -4}]},
+        "parts.test.utf8_bytes in .* must be 0 or more",
+    ),
+    (
+        {"unknown": asdict(Unknown()) | {"nats": -1.0}},
+        "unknown.nats in .* must be 0 or more, got -1.0",
+    ),
     ({"parts": [{}, {}]}, "parts must have 3 values, got 2"),
     ({"sources_sha256": ["", "", 3]}, "sources_sha256.2. must be a text, got 3"),
     ({"tokenizer": None}, "tokenizer must be a text, got null"),

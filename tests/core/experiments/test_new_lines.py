@@ -8,6 +8,7 @@ import pytest
 
 import elman
 from elman.core.data.prepare import prepare
+from elman.core.data.sizes import Size
 from elman.core.errors import ElmanError
 from elman.core.experiments import new_lines, run
 from elman.core.experiments.new_lines import KnownLines, write_lines
@@ -99,7 +100,11 @@ def test_the_text_of_a_run_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     settings = Settings(text=str(tmp_path / "a"), more_texts=[str(tmp_path / "b")], lines=True)
     digest = hashlib.sha256(b"ab\ncd\n").hexdigest()
     record = TrainingRecord(
-        **vars(RunSettings(settings, digest)), epoch=1, framework_version="1", python_version="3"
+        **vars(RunSettings(settings, digest)),
+        epoch=1,
+        framework_version="1",
+        python_version="3",
+        trained=Size(4, 4, 4),
     )
     for name, kept in (("run", record), ("saved", None)):
         with atomic.new_folder(tmp_path / name) as part:

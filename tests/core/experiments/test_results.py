@@ -64,11 +64,6 @@ def test_numbers_that_do_not_compare_are_left_out_or_noted() -> None:
 def test_unknown_tokens_are_a_column_where_there_are_some() -> None:
     assert "unknown" not in table([ONE, another()])
     assert "3.10%" in table([ONE, another(unknown=0.031)]).splitlines()[3]
-    before = another(unknown=0.031)
-    before = replace(before, results=before.results | {"test_bits_per_character": None})
-    *_, row, note = table([ONE, before]).splitlines()
-    assert row.split()[5] == "-"
-    assert note.startswith("an earlier version did not count the spelling of unknown tokens: --on")
 
 
 def test_results_on_a_share_of_the_test_part_are_marked() -> None:

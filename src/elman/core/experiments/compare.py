@@ -216,7 +216,7 @@ def read(paths: Sequence[Path], evaluate: Callable[[Path], Evaluation] | None = 
     drawn = {name: both for name, both in curves.items() if both is not None}
     for name in curves:
         if name not in drawn:
-            log.info("%s has no curve in bits: its version of elman did not count characters", name)
+            log.info("%s has no curve in bits: no characters of a validation are recorded", name)
     unit = "bits per character" if in_bits else "perplexity"
     return Comparison(results, drawn, unit, by_time)
 
@@ -248,7 +248,7 @@ def _curves(each: FinishedRun, in_bits: bool, by_time: bool) -> Curves | None:
     train = [epoch.train_ppl for epoch in history]
     val = [epoch.val_ppl for epoch in history]
     if in_bits:
-        if record is None or record.trained is None or record.validated is None:
+        if record is None or record.validated is None:
             return None
         train = [bits_per_character(epoch.train_loss, record.trained) for epoch in history]
         val = [bits_per_character(epoch.val_loss, record.validated) for epoch in history]

@@ -1,13 +1,14 @@
 """Event files, the format of TensorBoard's logs: scalars, histograms and texts at steps.
 
 The package `tensorboard` defines the messages and the records. Its own writer would import
-TensorFlow if it is installed, and would lose errors in a thread.
+TensorFlow if it is installed. Both its writer and that of tensorboardX lose errors in a thread, and
+what they purge leaves texts twice.
 """
 
 import struct
 import time
-from collections.abc import Collection, Iterator, Sequence
-from io import BufferedRandom
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -65,26 +66,17 @@ def _cut(path: Path, updates: int, redone: Collection[str]) -> None:
     """Truncate a file at the first event that is incomplete or will be written again."""
     with open(path, "r+b", opener=open_no_follow) as file:
         end = 0
-        for event, position in _events(file):
-            tags = {value.tag for value in event.summary.value}
-            if event.step > updates or (event.step == updates and not tags.isdisjoint(redone)):
-                break
-            end = position
+        with suppress(DecodeError):
+            while len(header := file.read(12)) == 12:  # the length in 8 bytes, and its checksum
+                (length,) = struct.unpack_from("<Q", header)
+                if length + 4 > size(file) - file.tell():
+                    break
+                event = Event.FromString(file.read(length + 4)[:-4])
+                tags = {value.tag for value in event.summary.value}
+                if event.step > updates or (event.step == updates and not tags.isdisjoint(redone)):
+                    break
+                end = file.tell()
         file.truncate(end)
-
-
-def _events(file: BufferedRandom) -> Iterator[tuple[Any, int]]:
-    """Events of a file and their end positions, up to an event truncated by a crash."""
-    while len(header := file.read(12)) == 12:  # the length in 8 bytes, and its checksum
-        (length,) = struct.unpack_from("<Q", header)
-        record = file.read(length + 4) if length < size(file) else b""
-        if len(record) < length + 4:
-            return
-        try:
-            event = Event.FromString(record[:-4])
-        except DecodeError:
-            return
-        yield event, file.tell()
 
 
 def scalar(tag: str, value: float) -> Any:

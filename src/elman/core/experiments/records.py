@@ -59,8 +59,8 @@ class TrainingRecord(RunSettings):
     epoch: int
     framework_version: str
     python_version: str
+    trained: Size
     peak_memory_mb: int | None = None
-    trained: Size | None = None
     validated: Size | None = None
     val_loss: float | None = None
     test_loss: float | None = None
@@ -74,10 +74,10 @@ class TrainingRecord(RunSettings):
 class Config:
     """Architecture, text processing and training of a model: the content of config.json.
 
-    `clean`: apply the book's cleaning before tokenization. A run without `newlines` kept line ends
-    unchanged. `precision` applies to the factors of the model's products. With `lines`, it is a
-    model of lines. A saved model has no `training`. `cell_fingerprint` is what the equations of a
-    custom cell computed from fixed arrays. The registered cell must compute the same.
+    `clean`: apply the book's cleaning before tokenization. `precision` applies to the factors of
+    the model's products. With `lines`, it is a model of lines. A saved model has no `training`.
+    `cell_fingerprint` is what the equations of a custom cell computed from fixed arrays. The
+    registered cell must compute the same.
     """
 
     architecture: weights.Architecture

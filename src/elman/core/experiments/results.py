@@ -66,8 +66,6 @@ def result(
     if record is not None:
         values = values_of(record)
         results = {name: values[name] for name in OWN}
-    if record is not None and record.test_characters is None and record.test_unknown_share:
-        results["test_bits_per_character"] = None  # a run of a version without spelled tokens
     results |= _of_history(history, record)
     parts = _parts(record)
     if evaluation is not None:
@@ -125,7 +123,7 @@ def kept_epoch(history: Sequence[Epoch], record: records.TrainingRecord | None) 
 def place_in_words(row: Epoch, rows: int, by_time: bool) -> tuple[str, str]:
     """Name of a row of a history (epoch or point), and its position among `rows` rows."""
     place = f"{row.epoch} of {rows}"
-    if not by_time or row.passes is None:  # a run of an earlier version
+    if not by_time or row.passes is None:
         return "epoch", place
     return "point", f"{place}, {passes_in_words(row.passes)}"
 
@@ -141,12 +139,10 @@ def _parts(record: records.TrainingRecord | None) -> dict[str, Part]:
     """Validation and test part of a training, if it has any."""
     if record is None:
         return {}
-    settings, trained, validated = record.settings, record.trained, record.validated
-    if settings.text == TIME_MACHINE:
+    if record.settings.text == TIME_MACHINE:
         return {"val": Part(record.text_sha256)}
-    before = None if trained is None else trained.characters
-    characters = None if validated is None else validated.characters
-    parts = {"val": _part(record, record.val_sha256, before, characters)}
+    characters = None if record.validated is None else record.validated.characters
+    parts = {"val": _part(record, record.val_sha256, record.trained.characters, characters)}
     if record.test_loss is not None:  # a share at the end of the text
         parts["test"] = _part(record, record.test_sha256, None, record.test_characters)
     return parts

@@ -72,14 +72,7 @@ def write_model(
     training = config.training
     by_time = training is not None and training.settings.by_time
     atomic.write(folder / "history.csv", _history(history, by_time))
-    _write_config(folder, config)
-
-
-def _write_config(folder: Path, config: AnyConfig) -> None:
-    values = asdict(config)
-    if config.training is not None and config.training.val_loss is None:
-        del values["training"]["val_loss"]  # earlier versions would refuse it
-    json_files.write(folder / CONFIG, values)
+    json_files.write(folder / CONFIG, asdict(config))
 
 
 def draw(folder: Path, history: Sequence[Epoch]) -> None:
@@ -102,7 +95,7 @@ def scales(config: AnyConfig) -> Scales:
         return Scales()
     by_time, trained, validated = record.settings.by_time, record.trained, record.validated
     in_nats = config.tokenizer == CHAR or isinstance(config, PairConfig)
-    if trained is None or validated is None or in_nats:
+    if validated is None or in_nats:
         return Scales(by_time)
     bits = partial(bits_per_character, size=trained), partial(bits_per_character, size=validated)
     return Scales(by_time, bits)
@@ -122,7 +115,7 @@ def add_test(folder: Path, test: Evaluation, share: float) -> None:
         if config.training is None:
             raise ElmanError(f"{folder} has no training in its config.json")
         training = replace(config.training, **json_files.finite(result))
-        _write_config(folder, replace(config, training=training))
+        json_files.write(folder / CONFIG, asdict(replace(config, training=training)))
     except ElmanError as error:
         log.warning("%s; the rest of the run is saved", error)
 
@@ -216,7 +209,7 @@ def _epoch(row: list[str], columns: Sequence[str], number: int) -> Epoch:
     require_at_most(MAX_EPOCHS, epochs=number)
     try:
         cells = dict(zip(columns, row, strict=True))
-        value = {name: float(cell) for name, cell in cells.items() if cell or name in HISTORY}
+        value = {name: float(cell) for name, cell in cells.items()}
     except ValueError as error:
         raise ElmanError(f"row {number} must have {len(columns)} numbers") from error
     kind = columns[0]

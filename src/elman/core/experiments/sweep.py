@@ -201,7 +201,7 @@ def train_trial(
                 trained.finish()
     record = run.read_any_config(folder).training
     assert record is not None
-    assert record.validated is not None  # a version that counts characters
+    assert record.validated is not None
     loss = kept_loss(run.read_history(folder), record)
     return math.log(2) * bits_per_character(loss, record.validated)
 

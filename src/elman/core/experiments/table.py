@@ -197,14 +197,7 @@ def _notes(runs: Sequence[Result]) -> list[str]:
         notes.append(f"{PARTIAL} on a share of the test part: evaluation time was limited")
     if any(_is_of_another_part(each, part, runs) for each in runs for part in each.parts):
         notes.append(f"{OTHER} on other characters than the first run: {cure}")
-    if any(map(_lacks_spelling, runs)):
-        notes.append(f"an earlier version did not count the spelling of unknown tokens: {cure}")
     return notes
-
-
-def _lacks_spelling(each: Result) -> bool:
-    unknown = each.results["test_unknown_share"]
-    return bool(unknown) and each.results["test_bits_per_character"] is None
 
 
 def overview(runs: Sequence[Result]) -> str:

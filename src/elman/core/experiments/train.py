@@ -5,13 +5,14 @@ import math
 import platform
 from collections.abc import Callable
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
 from elman.core.data.sizes import Size
 from elman.core.data.text import Text
 from elman.core.errors import ElmanError
-from elman.core.experiments import run, run_folder, sample
+from elman.core.experiments import run, run_folder
 from elman.core.experiments.choice import Choice, again, batches_of
 from elman.core.experiments.frameworks import count_gpus
 from elman.core.experiments.records import RunSettings, TrainingRecord
@@ -22,11 +23,14 @@ from elman.core.files.memory import peak_memory_mb
 from elman.core.model import weights
 from elman.core.model.cell_checks import fingerprint
 from elman.core.model.evaluation import evaluate_tokens
+from elman.core.model.language_model import generate
 from elman.core.model.metrics import Evaluation
 from elman.core.model.optimizers import Optimizer
 from elman.core.model.options import ModelOptions
+from elman.core.model.sampling import Sampler
 from elman.core.setting_fields import values_of
 from elman.core.text.codec import Codec
+from elman.core.text.encoders import Ids
 from elman.core.training.callback import Callback
 from elman.core.training.checkpoint import Checkpoint
 from elman.core.training.history import best_epoch
@@ -41,6 +45,8 @@ log = logging.getLogger("elman")
 
 SAMPLE_TOKENS, SAMPLE_LINES = 100, 5  # shown during training
 SAMPLE_TEMPERATURE = 0.8  # as in elman generate
+BOOKS_PREFIX = "it has"
+PREFIX_SEARCH, PREFIX_TOKENS = 1 << 20, 64  # ids to search for a prefix; its maximum length
 
 
 class Training:
@@ -120,7 +126,7 @@ class Training:
 
         A model of lines writes one line. At temperature 0, each token is the most likely one.
         """
-        return sample.continued(self.model, self.codec, self.prefix(), tokens, temperature, seed)
+        return continued(self.model, self.codec, self.prefix(), tokens, temperature, seed)
 
     def written(self, tokens: int = SAMPLE_TOKENS, temperature: float = SAMPLE_TEMPERATURE) -> str:
         """A sample, or a few lines of a model of lines."""
@@ -132,8 +138,8 @@ class Training:
         if self.codec.lines:
             return [self.codec.line_end]
         if self.settings.text == TIME_MACHINE:
-            return self.codec.prefix_ids(sample.BOOKS_PREFIX)
-        return sample.first_words(self.data.train, self.codec)
+            return self.codec.prefix_ids(BOOKS_PREFIX)
+        return _first_words(self.data.train, self.codec)
 
     def samples(self, every: float) -> Samples:
         """Callback that shows a text or a few lines, once in this number of epochs."""
@@ -216,6 +222,31 @@ class Training:
             self._record(),
             self.trainer.history,
         )
+
+
+def continued(
+    model: Any, codec: Codec, prefix: list[int], tokens: int, temperature: float, seed: int
+) -> str:
+    """A text that begins with the ids of a prefix; a single line for a model of lines."""
+    sampler = Sampler(temperature, excluded=(codec.vocab.unk,))
+    ids = [*prefix, *generate(model, prefix, tokens, sampler, seed)]
+    return codec.line(ids) if codec.lines else codec.text(ids)
+
+
+def _first_words(training: Ids, codec: Codec) -> list[int]:
+    """First ids of a training part, up to the end of a word, without unknown symbols."""
+    ids = training[:PREFIX_SEARCH]
+    unk = codec.vocab.unk
+    found: list[int] = ids[ids != unk][:PREFIX_TOKENS].tolist()
+    texts = [codec.text(found[:number]) for number in range(1, len(found) + 1)]
+    for number, (text, longer) in enumerate(pairwise(texts), 1):
+        if (
+            len(text) >= len(BOOKS_PREFIX)
+            and not text[-1].isspace()
+            and longer[len(text) :][:1].isspace()
+        ):
+            return found[:number]
+    return found[: len(BOOKS_PREFIX)] or [int(unk == 0)]  # any id except the unknown symbol
 
 
 def build_options(settings: Settings) -> dict[str, Any]:

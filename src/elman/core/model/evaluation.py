@@ -2,16 +2,21 @@
 
 import math
 import os
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from elman.core.data import corpus, splits, store, tokenization
 from elman.core.data.sizes import Size, occurrences
 from elman.core.data.token_writer import Tokens
 from elman.core.errors import ElmanError
 from elman.core.files.long_work import showing
-from elman.core.model import language_model, lines
+from elman.core.files.mapped import check_whole, drop_pages
+from elman.core.model import language_model, scoring
 from elman.core.model.language_model import Steps
 from elman.core.model.metrics import Evaluation
 from elman.core.text import in_memory, text_files
@@ -19,6 +24,8 @@ from elman.core.text.codec import Codec
 from elman.core.text.in_memory import TextLike
 from elman.core.text.tokenizers import Tokenizer
 from elman.core.valid_values import EDITIONS, TIME_MACHINE
+
+CHUNK_IDS = 1 << 16  # in lines that are scored at a time
 
 
 def evaluate(model: Steps, text: str | Iterable[str], codec: Codec) -> Evaluation:
@@ -85,7 +92,7 @@ def evaluate_tokens(
     ids = tokens.ids
     if len(ids) < 2:
         raise ElmanError(f"a text to evaluate must have 2 tokens or more, got {len(ids)}")
-    total_nll = lines.total_nll if tokens.lines else language_model.total_nll
+    total_nll = _nll_of_lines if tokens.lines else language_model.total_nll
     with showing("evaluating") as report:
         whole = len(ids) - 1 if seconds == math.inf else 0
         total, number = total_nll(
@@ -96,3 +103,34 @@ def evaluate_tokens(
         counts = occurrences(ids[1 : number + 1], len(tokens.vocab))
         size = Size.of_counts(counts, tokens.vocab, used, tokens.unknown)
     return Evaluation.of(total, size)
+
+
+def _nll_of_lines(
+    model: Any,
+    ids: NDArray[Any],
+    seconds: float = math.inf,
+    advance: Callable[[int], None] = lambda tokens: None,
+) -> tuple[float, int]:
+    """Negative log-likelihood in nats of all lines including their ends, each from its start.
+
+    `ids` are the ids of lines, each followed by a line end, after a leading line end; there may be
+    several of these parts. Returns the sum and the number of ids in it. No ids are added after
+    `seconds`. `advance` is called with the number so far.
+    """
+    total, tokens, until = 0.0, 0, time.perf_counter() + seconds
+    rest = np.empty(0, np.int64)
+    for start in range(0, len(ids), CHUNK_IDS):
+        check_whole(ids)
+        rest = np.concatenate([rest, ids[start : start + CHUNK_IDS]]).astype(np.int64)
+        drop_pages(ids)
+        ends = np.flatnonzero(rest == ids[0])
+        starts, lengths = ends[:-1], np.diff(ends) + 1
+        known = lengths > 2  # there is no line between two parts
+        losses = scoring.score_sequences(model, rest, starts[known], lengths[known])
+        total += float(losses.sum())
+        tokens += len(losses)
+        advance(tokens)
+        rest = rest[ends[-1] :] if len(ends) else rest
+        if time.perf_counter() >= until:
+            break
+    return total, tokens

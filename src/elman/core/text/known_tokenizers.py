@@ -8,19 +8,17 @@ from elman.core.text.tokenizers import Tokenizer, check_name, tokenizer
 from elman.core.text.vocab import Vocab
 from elman.core.valid_values import BPE
 
-LEARNED = {BPE: bpe}  # modules that check bounds, learn from texts, and read a file
-
 
 def is_learned(name: str) -> bool:
     """True for a tokenizer that is learned from a text and then kept in a file."""
-    return name in LEARNED
+    return name == BPE
 
 
 def check(name: str, vocab_size: int | None, min_freq: int | None) -> None:
     """Raise an ElmanError unless this tokenizer exists and accepts these bounds."""
     check_name(name)
     if is_learned(name):
-        LEARNED[name].check(vocab_size, min_freq)
+        bpe.check(vocab_size, min_freq)
     else:
         tokenizer(name, vocab_size, min_freq)
 
@@ -33,11 +31,10 @@ def make(
 ) -> Tokenizer:
     """Make a tokenizer; if it must be learned, learn it from a `sample` of the text."""
     if is_learned(name):
-        learned: Tokenizer = LEARNED[name].learn(sample(), vocab_size)
-        return learned
+        return bpe.learn(sample(), vocab_size)
     return tokenizer(name, vocab_size, min_freq)
 
 
 def read(name: str, path: Path, vocab: Vocab | None = None) -> Tokenizer:
     """Return the tokenizer of a codec; read it from its file if it was learned."""
-    return LEARNED[name].read(path, vocab) if is_learned(name) else tokenizer(name)
+    return bpe.read(path, vocab) if is_learned(name) else tokenizer(name)

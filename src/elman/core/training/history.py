@@ -22,7 +22,7 @@ class Epoch:
     measured. `tokens_per_second` is the speed of only the updates. `seconds` is the time from the
     start of `fit` to the end of the row, including validation. `tokens` and `passes` count the
     training since that start, in tokens and in passes over the training data. They are None in a
-    row of an earlier version.
+    row that was read from a history without them.
     """
 
     epoch: int
