@@ -72,9 +72,8 @@ def tokenize_sources(
     )
     start = _Start(training)
     used = settings.make(lambda: _training_sample(start, sources, settings))
-    texts = [
-        line_blocks(text) if settings.lines else pieces(text, used.cut) for text in (start, *others)
-    ]
+    read: list[Iterable[str]] = [start, *others]
+    texts = [line_blocks(text) if settings.lines else pieces(text, used.cut) for text in read]
     tokens = _tokenize(texts, used, sources.shares, folder=folder)
     return TokenizedText(tokens, used, settings.newlines)
 
