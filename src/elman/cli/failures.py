@@ -29,13 +29,15 @@ def exit_code(app: typer.Typer, words: list[str]) -> int:
         reported = os_error("use", error.filename or "standard output", error)
         if error.filename is None:
             _drop_output()
-        return _fail(str(reported), reported.exit_code)
-    except MemoryError:
-        return _fail("out of memory: use a smaller batch, fewer steps or fewer hidden units", 1)
+        return _fail(_noted(str(reported), error), reported.exit_code)
+    except MemoryError as error:
+        message = "out of memory: use a smaller batch, fewer steps or fewer hidden units"
+        return _fail(_noted(message, error), 1)
     except RuntimeError as error:
         if "start new thread" not in str(error):
             raise
-        return _fail("no thread can be started: end others, or allow more (ulimit -u)", 1)
+        message = "no thread can be started: end others, or allow more (ulimit -u)"
+        return _fail(_noted(message, error), 1)
     except KeyboardInterrupt:  # while the output waits for its reader
         code = signals.INTERRUPTED
     if code == signals.INTERRUPTED:  # Typer's exit code for Ctrl-C
@@ -52,6 +54,11 @@ def _message(error: typer.TyperException) -> str:
     """The message of a word that Typer refuses, with the word added where Typer omits it."""
     found: Any = getattr(error.__cause__, "errors", list)()  # as Pydantic has them
     return error.format_message() + (f", got {found[0]['input']!r}" if found else "")
+
+
+def _noted(message: str, error: Exception) -> str:
+    """A message, and the notes of its error: what is kept of a training."""
+    return "; ".join([message, *getattr(error, "__notes__", ())])
 
 
 def _fail(message: str, code: int) -> int:
