@@ -261,10 +261,26 @@ def test_what_is_kept_of_a_temporary_run_stays(
     assert elman.resume(kept, quiet=True).finished
 
 
-def test_an_elman_error_of_a_callback_says_how_to_resume_in_a_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_a_text_in_memory_is_kept_with_its_run_and_no_empty_folder(
+    in_memory: bool, story: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    text, out = STORY if in_memory else story, tmp_path / "run"
+    with pytest.raises(OSError, match="no log") as raised:
+        elman.train(text, out=out, on_epoch=failing_on(OSError("no log")), quiet=True, **OPTIONS)
+    del raised
+    gc.collect()
+    assert len(list(tmp_path.glob("elman-*"))) == in_memory
+    assert elman.resume(out, quiet=True).finished
+
+
+def test_an_elman_error_of_a_callback_says_how_to_resume_in_a_line(
+    story: Path, tmp_path: Path
+) -> None:
     on_epoch, out = failing_on(elman.ElmanError("mine")), tmp_path / "run"
     with pytest.raises(elman.ElmanError) as raised:
-        elman.train(STORY, out=out, on_epoch=on_epoch, quiet=True, **OPTIONS)
+        elman.train(story, out=out, on_epoch=on_epoch, quiet=True, **OPTIONS)
     assert str(raised.value) == f'mine; resume from the last checkpoint with elman.resume("{out}")'
 
 

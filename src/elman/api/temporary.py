@@ -7,12 +7,13 @@ from pathlib import Path
 
 
 class TemporaryFolder:
-    """A new folder; it is removed when this object is no longer used or the program ends.
-
-    `keep()` keeps it for good, where an error says what is in it.
-    """
+    """A new folder; it is removed when this object is no longer used or the program ends."""
 
     def __init__(self) -> None:
         self.path = Path(tempfile.mkdtemp(prefix="elman-"))
-        removal = weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
-        self.keep = removal.detach
+        self._removal = weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+
+    def keep(self) -> None:
+        """Keep the folder for good unless it is empty: an error says how to resume with it."""
+        if any(self.path.iterdir()):
+            self._removal.detach()
