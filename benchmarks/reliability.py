@@ -47,6 +47,10 @@ What you can rely on:
 - **An interrupted training is not lost.** After `kill -9`, a power failure or a full disk, `elman
   train --resume RUN` continues from the last checkpoint, at most a minute back. A training
   bounded by `--epochs` ends with the same bits as an uninterrupted one.
+- **A failure is not the end of a training.** After an exception in `on_epoch` or a callback, or a
+  failed write, it leaves a checkpoint of its last update, and the error says how to resume. If that
+  cannot be written either, the last checkpoint stays; without one the error says that nothing was
+  kept.
 - **A closed pipe or terminal** loses nothing. After a closed pipe the training continues. After a
   closed terminal it ends with a checkpoint.
 - **Damaged and hostile files** are refused in one line. Nothing in a run, store, checkpoint or

@@ -3,9 +3,12 @@
 import gc
 import json
 import logging
+import os
 import signal
+import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from elman.core.experiments.session import Session
 from elman.core.training.callback import Callback, TrainerLike
 from elman.core.training.history import Epoch
 from tests.conftest import STORY, Command
+from tests.robustness.kills import outcome
 
 OPTIONS: dict[str, Any] = {"epochs": 2, "hidden": 8, "batch_size": 16, "seq_len": 16}
 BOOK: dict[str, Any] = {"recipe": "book", **OPTIONS}
@@ -194,6 +198,113 @@ def test_an_interrupted_training_goes_on_to_the_same_bits(
     weights = [(each.path / "model.safetensors").read_bytes() for each in (resumed, wanted)]
     assert weights[0] == weights[1]
     assert run.finished
+
+
+def failing_in(moment: str, call: int, error: BaseException) -> Callback:
+    """A callback that raises an error when it is called at this moment for the so-manieth time."""
+    callback, calls = Callback(), count(1)
+
+    def fail(trainer: TrainerLike) -> None:
+        if next(calls) == call:
+            raise error
+
+    setattr(callback, moment, fail)
+    return callback
+
+
+LINES = [f"{number} times {number} is {number * number}" for number in range(200)]
+MOMENTS = [
+    *(("before_update", 3), ("after_update", 1), ("on_checkpoint", 2), ("before_validate", 2)),
+    *(("after_epoch", 1), ("after_epoch", 2), ("after_fit", 1)),
+]
+
+
+@pytest.mark.parametrize(("moment", "call"), MOMENTS)
+@pytest.mark.parametrize(("text", "more"), [(STORY, {}), (LINES, {"lines": True})])
+def test_an_exception_in_a_callback_keeps_what_was_trained(
+    moment: str, call: int, text: Any, more: dict[str, Any], tmp_path: Path
+) -> None:
+    out, mine, options = tmp_path / "run", ValueError("mine"), {**BOOK, **more, "quiet": True}
+    (tmp_path / "text.txt").write_text(text if isinstance(text, str) else "\n".join(text))
+    path = tmp_path / "text.txt"
+    with pytest.raises(ValueError, match="mine") as raised:
+        elman.train(path, out=out, callbacks=[failing_in(moment, call, mine)], **options)
+    assert raised.value is mine
+    resuming = f'resume from the last checkpoint with elman train --resume {out}, or elman.resume("'
+    assert mine.__notes__ == [f'{resuming}{out}")']
+    assert len(list(out.glob("checkpoints/*.safetensors"))) == 1
+    elman.resume(out, quiet=True)
+    assert outcome(out) == outcome(elman.train(path, out=tmp_path / "whole", **options).path)
+
+
+def failing_on(error: BaseException, before: Callable[[], None] = lambda: None) -> Any:
+    """A function of an epoch that raises an error."""
+
+    def fail(epoch: Epoch) -> None:
+        before()
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize("error", [SystemExit("enough"), MemoryError(), OSError("no log")])
+def test_what_is_kept_of_a_temporary_run_stays(
+    error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(type(error)) as raised:
+        elman.train(STORY, on_epoch=failing_on(error), quiet=True, **OPTIONS)
+    raised.value.__traceback__ = None
+    gc.collect()
+    (kept,) = tmp_path.glob("elman-*/run-*")
+    assert f'elman.resume("{kept}")' in error.__notes__[0]
+    assert elman.resume(kept, quiet=True).finished
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_a_text_in_memory_is_kept_with_its_run_and_no_empty_folder(
+    in_memory: bool, story: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    text, out = STORY if in_memory else story, tmp_path / "run"
+    with pytest.raises(OSError, match="no log") as raised:
+        elman.train(text, out=out, on_epoch=failing_on(OSError("no log")), quiet=True, **OPTIONS)
+    del raised
+    gc.collect()
+    assert len(list(tmp_path.glob("elman-*"))) == in_memory
+    assert elman.resume(out, quiet=True).finished
+
+
+def test_an_elman_error_of_a_callback_says_how_to_resume_in_a_line(
+    story: Path, tmp_path: Path
+) -> None:
+    on_epoch, out = failing_on(elman.ElmanError("mine")), tmp_path / "run"
+    with pytest.raises(elman.ElmanError) as raised:
+        elman.train(story, out=out, on_epoch=on_epoch, quiet=True, **OPTIONS)
+    assert str(raised.value) == f'mine; resume from the last checkpoint with elman.resume("{out}")'
+
+
+def test_where_nothing_can_be_written_the_exception_says_that_nothing_was_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    mine, out = ValueError("mine"), tmp_path / "run"
+    on_epoch = failing_on(mine, lambda: monkeypatch.setattr(os, "fsync", full))
+    with pytest.raises(ValueError, match="mine"):
+        elman.train(STORY, out=out, on_epoch=on_epoch, quiet=True, **OPTIONS)
+    assert mine.__notes__ == ["nothing was kept"]
+    assert not out.exists()
+
+
+def test_an_exception_before_the_first_update_leaves_nothing_to_tell(tmp_path: Path) -> None:
+    mine, out = ValueError("mine"), tmp_path / "run"
+    callbacks = [failing_in("before_update", 1, mine)]
+    with pytest.raises(ValueError, match="mine"):
+        elman.train(STORY, out=out, callbacks=callbacks, quiet=True, **OPTIONS)
+    assert not hasattr(mine, "__notes__")
+    assert not out.exists()
 
 
 def test_an_interrupt_after_the_training_leaves_a_finished_run(

@@ -1,5 +1,6 @@
 """`elman train --resume`: interrupted trainings are resumed."""
 
+import errno
 import json
 import os
 import signal
@@ -13,7 +14,10 @@ import pytest
 from filelock import FileLock
 
 from elman.core.experiments.records import RunSettings
+from elman.core.experiments.train import Training
+from elman.core.training.progress import Lines
 from tests.conftest import QUICK, Command
+from tests.robustness.kills import outcome
 
 IN_BF16 = ("--framework", "numpy", "--precision", "bf16")
 
@@ -91,6 +95,76 @@ def test_an_interrupt_of_the_report_tells_that_the_run_is_finished(
         names = {path.name for path in (tmp_path / out).iterdir()}
         assert "config.json" in names
         assert not names & {"training.json", "checkpoints", ".lock"}
+
+
+@pytest.mark.parametrize(
+    ("failures", "more", "told"),
+    [
+        (1, (), "resume from the last checkpoint with elman train --resume run"),
+        (99, ("--checkpoint-every", "0"), "resume from the last checkpoint with elman train "),
+        (99, (), "nothing was kept"),
+    ],
+)
+def test_a_full_disk_at_the_last_write_loses_only_what_cannot_be_written(
+    elman: Command,
+    story: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    failures: int,
+    more: tuple[str, ...],
+    told: str,
+) -> None:
+    written, fsync, write = [], os.fsync, Training.write
+
+    def full(descriptor: int) -> None:
+        written.append(descriptor)
+        if len(written) <= failures:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        fsync(descriptor)
+
+    def filled(training: Training, folder: Path) -> None:
+        monkeypatch.setattr(os, "fsync", full)
+        write(training, folder)
+
+    monkeypatch.setattr(Training, "write", filled)
+    done = elman("train", story, *QUICK, "--out", "run", *more)
+    monkeypatch.undo()
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"elman: cannot write run/vocab.json: No space left on device; {told}")
+    if told == "nothing was kept":
+        assert not (tmp_path / "run").exists()
+        return
+    assert elman("train", "--resume", "run").returncode == 0
+    assert elman("train", story, *QUICK, "--out", "whole").returncode == 0
+    assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (MemoryError(), "out of memory: use a smaller batch, fewer steps or fewer hidden units"),
+        (OSError(errno.EIO, "Input/output error", "log"), "cannot use log: Input/output error"),
+        (RuntimeError("can't start new thread"), "no thread can be started: end others, or allow "),
+    ],
+)
+def test_a_failure_of_the_machine_in_a_callback_says_how_to_resume(
+    elman: Command,
+    story: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    message: str,
+) -> None:
+    def fail(lines: Lines, trainer: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(Lines, "after_epoch", fail)
+    done = elman("train", story, *QUICK, "--out", "run")
+    monkeypatch.undo()
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"elman: {message}")
+    assert "; resume from the last checkpoint with elman train --resume run" in last
+    assert elman("train", "--resume", "run").returncode == 0
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names of files are Unicode")

@@ -1,6 +1,7 @@
 """Sweeps: every trial is a run, none is lost or trained twice, and all can be repeated."""
 
 import csv
+import gc
 import json
 import math
 import re
@@ -8,6 +9,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -18,6 +20,7 @@ from typing import Any
 import optuna
 import pytest
 
+import elman as package
 from elman.core.errors import ElmanError
 from elman.core.experiments.settings import Settings
 from elman.core.experiments.sweep import BEHIND, Report, Sweep, Worker, begin, check_texts
@@ -120,6 +123,27 @@ def test_a_sweep_that_is_interrupted_goes_on_as_if_it_had_not_been(
     code = elman_in(folder)("sweep", "--resume", "stopped")
     assert code.returncode == 0, code.stderr
     assert table(folder / "stopped") == table(folder / "found")
+
+
+def test_an_exception_in_a_trial_keeps_the_sweep_and_what_the_trial_has_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(report: Report, trainer: Any) -> None:
+        raise ValueError("mine")
+
+    text = "Once upon a time, said he. \n" * 143
+    fixed: dict[str, Any] = {"recipe": "book", "epochs": 2, "framework": "numpy"}
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(Report, "after_epoch", fail)
+    with pytest.raises(ValueError, match="mine") as raised:
+        package.sweep(text, space="hidden=4..16", trials=2, **fixed)
+    monkeypatch.undo()
+    raised.value.__traceback__ = None
+    gc.collect()
+    (sweep,) = tmp_path.glob("elman-*/sweep")
+    assert f"elman train --resume {sweep}/trials/0000" in raised.value.__notes__[0]
+    assert len(list(sweep.glob("trials/0000/checkpoints/*.safetensors"))) == 1
+    assert [each["state"] for each in package.sweep(resume=sweep).trials] == ["complete"] * 2
 
 
 def await_true(condition: Callable[[], bool]) -> None:

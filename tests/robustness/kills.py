@@ -1,12 +1,13 @@
 """Kill trainings at random moments, go on with each, and see that nothing is lost.
 
-    python tests/robustness/kills.py FRAMEWORK [KILLS] [SEED]
+    python tests/robustness/kills.py FRAMEWORK [KILLS] [SEED] [KIND]
 
 A child of this process, which has imported the framework, trains with a checkpoint after every
 update, and is killed (SIGKILL): every other time within the time that some of it takes, else at
 one of the calls that write. The next goes on. No update may be lost of which there was a
 checkpoint, and a training that ends must have the weights and the history of one that nobody
-killed. Exits with 1 where that is not so.
+killed. The kind is text, lines, pairs, or cell for a custom cell. Exits with 1 where that is not
+so.
 """
 
 import csv
@@ -22,8 +23,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-WORDS = "--recipe book --cell lstm --layers 2 --dropout 0.2 --optimizer adam --epochs 8 --hidden 8"
-SIZES = "--batch-size 16 --seq-len 16 --checkpoint-every 0 --schedule cosine"
+import elman
+
+WORDS = "--layers 2 --dropout 0.2 --epochs 8 --hidden 8 --batch-size 16 --schedule cosine"
+MODEL = "--recipe book --optimizer adam --seq-len 16 --cell"
+KINDS = {
+    "text": f"{MODEL} lstm",
+    "lines": f"{MODEL} lstm --lines",
+    "pairs": "--pairs --split 0.8,0.2",
+    "cell": f"{MODEL} sine",
+}
 CALLS = [(Path, "mkdir"), (Path, "open"), (os, "fsync"), (Path, "replace"), (Path, "unlink")]
 MOST_CALLS = 200  # some 30 checkpoints
 
@@ -32,13 +41,15 @@ kept = mmap.mmap(-1, 8)  # the updates in the last checkpoint, as the child tell
 
 def main() -> int:
     """Kill so many times; 0 where nothing was lost."""
-    framework, kills, seed = [*sys.argv[1:], "100", "0"][:3]
+    given = sys.argv[1:]
+    framework, kills, seed, kind = [*given, *("100", "0", "text")[len(given) - 1 :]]
     importlib.import_module(f"elman.{framework}")
     chance = random.Random(int(seed))
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
-        Path("story.txt").write_text("Once upon a time, said he. \n" * 143)
-        begin = ["story.txt", *WORDS.split(), *SIZES.split(), "--framework", framework]
+        Path("story.txt").write_text(content(kind))
+        words = f"{KINDS[kind]} {WORDS} --checkpoint-every 0 --framework {framework}"
+        begin = ["story.txt", *words.split()]
         train([*begin, "--out", "whole"])  # compiles, and is what the others are compared with
         began = time.monotonic()
         train([*begin, "--out", "timed"])
@@ -63,8 +74,21 @@ def main() -> int:
             if killed and newest(run) < int.from_bytes(kept[:], "little"):
                 print(f"{run} had a checkpoint that was lost")
                 return 1
-    print(f"{framework}: {done} kills, {resumed} resumed, {ended} ended in the same bits")
+    print(f"{framework}: {done} kills of {kind}, {resumed} resumed, {ended} ended in the same bits")
     return 0
+
+
+def content(kind: str) -> str:
+    """A text, different lines, or words and their reverse; a custom cell is registered."""
+    if kind == "cell":
+        step = lambda xp, x, r, state: (xp.sin(x + r),)  # noqa: E731
+        elman.register(elman.Cell("sine", ("h",), step))
+    if kind in ("text", "cell"):
+        return "Once upon a time, said he. \n" * 143
+    chance = random.Random(0)
+    number = 300 if kind == "pairs" else 2000
+    lines = ["".join(chance.choices("abcdefgh", k=6)) for _ in range(number)]
+    return "".join(f"{line}\t{line[::-1]}\n" if kind == "pairs" else f"{line}\n" for line in lines)
 
 
 def train(words: list[str], seconds: float | None = None, call: int | None = None) -> bool:

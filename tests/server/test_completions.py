@@ -1,6 +1,7 @@
 """OpenAI's client is answered as `elman generate` and `elman score` answer."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from typing import Any
 
@@ -12,7 +13,7 @@ from openai.types import Completion
 from elman import numba as engine
 from elman import numpy as specification
 from elman.core.model.language_model import log_probabilities
-from tests.server.conftest import Server, model_of
+from tests.server.conftest import LETTERS, Server, model_of
 
 ENGINE = {"letters": model_of(engine), "names": model_of(engine, lines=True)}
 SPECIFICATION = {"letters": model_of(specification), "names": model_of(specification, lines=True)}
@@ -52,6 +53,29 @@ def test_texts_are_those_of_elman_generate(
         assert texts(found) == ENGINE[model].generate(
             "a c", tokens=70, n=n, stop=stop, seed=5, **options
         )
+
+
+def test_many_requests_at_once_have_the_texts_of_elman_generate(client: openai.OpenAI) -> None:
+    """Each has its own prompt, seed, length and temperature, and both models are asked."""
+    asked = [
+        (name, LETTERS[seed % 9 + 2 :], 5 + 7 * seed % 60, seed, 0.5 + seed % 3 / 2)
+        for seed in range(60)
+        for name in ENGINE
+    ]
+
+    def complete(each: tuple[str, str, int, int, float]) -> str:
+        model, prompt, tokens, seed, temperature = each
+        (choice,) = client.completions.create(
+            model=model, prompt=prompt, max_tokens=tokens, seed=seed, temperature=temperature,
+            echo=True,
+        ).choices  # fmt: skip
+        return choice.text
+
+    with ThreadPoolExecutor(len(asked)) as threads:
+        found = list(threads.map(complete, asked))
+    for (model, prompt, tokens, seed, temperature), text in zip(asked, found, strict=True):
+        own = ENGINE[model].generate(prompt, tokens=tokens, seed=seed, temperature=temperature)
+        assert [text] == own
 
 
 def test_several_prompts_have_their_texts_in_order(client: openai.OpenAI) -> None:

@@ -18,8 +18,10 @@ from elman.core.experiments.pair_run import load_pair_run
 from elman.core.experiments.pair_training import PairTraining
 from elman.core.experiments.run_folder import new_folder
 from elman.core.files import tensors
+from elman.core.training.history import Epoch
 from tests.conftest import Command
 from tests.frameworks.test_pairs import PLURALS, TRAINED, WORDS, train_plurals
+from tests.robustness.kills import outcome
 
 
 @pytest.fixture
@@ -250,3 +252,17 @@ def test_a_full_disk_leaves_the_last_checkpoint(
     monkeypatch.undo()
     package.resume(out, quiet=True)
     assert load_pair_run(out, "torch").config.training is not None
+
+
+def test_an_exception_in_on_epoch_keeps_the_pairs_that_were_trained(plurals: Path) -> None:
+    def fail(epoch: Epoch) -> None:
+        raise ValueError("mine")
+
+    options: dict[str, Any] = {"pairs": True, "epochs": 2, "hidden": 8, "framework": "torch"}
+    out = plurals.parent / "run"
+    with pytest.raises(ValueError, match="mine") as raised:
+        package.train(plurals, out=out, on_epoch=fail, quiet=True, **options)
+    assert f"elman train --resume {out}" in raised.value.__notes__[0]
+    package.resume(out, quiet=True)
+    whole = package.train(plurals, out=plurals.parent / "whole", quiet=True, **options)
+    assert outcome(out) == outcome(whole.path)

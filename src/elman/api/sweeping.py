@@ -112,7 +112,12 @@ def sweep(
         seed = options.get("seed") or 0
         settings = sweeps.begin(folder, sweeps.Sweep(given, space, trials, seed, storage))
     worker = sweeps.Worker(folder, settings)
-    # After an interrupt, return the results so far.
-    with sweeps.answering(), suppress(InterruptedWorkError, KeyboardInterrupt):
-        worker.run(partial(sweeps.train_trial, ending=ending_on_interrupt))
+    try:
+        # After an interrupt, return the results so far.
+        with sweeps.answering(), suppress(InterruptedWorkError, KeyboardInterrupt):
+            worker.run(partial(sweeps.train_trial, ending=ending_on_interrupt))
+    except Exception:  # the sweep can be resumed
+        if keeping is not None:
+            keeping.keep()
+        raise
     return Sweep(folder, worker, keeping)

@@ -11,4 +11,9 @@ class TemporaryFolder:
 
     def __init__(self) -> None:
         self.path = Path(tempfile.mkdtemp(prefix="elman-"))
-        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+        self._removal = weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+
+    def keep(self) -> None:
+        """Keep the folder for good unless it is empty: an error says how to resume with it."""
+        if any(self.path.iterdir()):
+            self._removal.detach()

@@ -166,6 +166,10 @@ def _run(fit: Callable[[], session.Session | None], folder: Path, keeping: Any) 
             log.warning("interrupted: continue %s with elman.resume(run)", folder)
         else:
             log.warning("interrupted: %s is finished, but not evaluated on its test part", folder)
+    except (Exception, SystemExit):
+        if keeping is not None and run_folder.is_run(folder):
+            keeping.keep()
+        raise
     return Run(folder, keeping)
 
 

@@ -12,6 +12,7 @@ from elman.cli import signals
 from elman.core.errors import ElmanError, printable
 
 NO_THREAD = "start new thread", "ThreadPoolBuildError"  # in errors of Python, and of tokenizers
+NO_THREAD_STARTS = "no thread can be started: end others, or allow more (ulimit -u)"
 
 
 def exit_code(app: typer.Typer, words: list[str]) -> int:
@@ -32,26 +33,23 @@ def exit_code(app: typer.Typer, words: list[str]) -> int:
         reported = os_error("use", error.filename or "standard output", error)
         if error.filename is None:
             _drop_output()
-        return _fail(str(reported), reported.exit_code)
-    except MemoryError:
-        return _fail("out of memory: use a smaller batch, fewer steps or fewer hidden units", 1)
+        return _fail(_noted(str(reported), error), reported.exit_code)
+    except MemoryError as error:
+        message = "out of memory: use a smaller batch, fewer steps or fewer hidden units"
+        return _fail(_noted(message, error), 1)
     except KeyboardInterrupt:  # while the output waits for its reader
         code = signals.INTERRUPTED
     except BaseException as error:  # Rust's panic is no Exception
         if not any(words in str(error) for words in NO_THREAD):
             raise
-        return _fail_without_thread()
+        return _fail(_noted(NO_THREAD_STARTS, error), 1)
     if code == signals.INTERRUPTED:  # Typer's exit code for Ctrl-C
         try:
             Thread(target=int).start()
         except RuntimeError:  # OpenBLAS interrupts a process that can start none
-            return _fail_without_thread()
+            return _fail(NO_THREAD_STARTS, 1)
         return _fail("interrupted, nothing kept", code)
     return code
-
-
-def _fail_without_thread() -> int:
-    return _fail("no thread can be started: end others, or allow more (ulimit -u)", 1)
 
 
 def _drop_output() -> None:
@@ -63,6 +61,11 @@ def _message(error: typer.TyperException) -> str:
     """The message of a word that Typer refuses, with the word added where Typer omits it."""
     found: Any = getattr(error.__cause__, "errors", list)()  # as Pydantic has them
     return error.format_message() + (f", got {found[0]['input']!r}" if found else "")
+
+
+def _noted(message: str, error: BaseException) -> str:
+    """A message, and the notes of its error: what is kept of a training."""
+    return "; ".join([message, *getattr(error, "__notes__", ())])
 
 
 def _fail(message: str, code: int) -> int:

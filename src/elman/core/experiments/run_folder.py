@@ -40,7 +40,7 @@ def new_training(path: Path, settings: RunSettings, numbered: bool = False) -> I
     If it exists and `numbered` is true, the directory is the first of NAME-2, NAME-3, ... that does
     not exist. It is removed if the block fails without a checkpoint.
     """
-    with atomic.make_parents(path):
+    with atomic.new_parents(path):  # an OSError of a callback is not one of this folder
         path = atomic.make_new(path, partial(_begin, settings=settings), numbered)
         held = False
         try:
@@ -132,7 +132,6 @@ def _locked(path: Path) -> Iterator[None]:
     it open would lock the removed file, and the next process a new file.
     """
     lock = atomic.lock(path / ".lock", f"{path} is being trained by another process: wait for it")
-    cure = f"resume from the last checkpoint with elman train --resume {path}"
     try:
         yield
     except KeyboardInterrupt as error:
@@ -144,7 +143,7 @@ def _locked(path: Path) -> Iterator[None]:
         raise
     except MachineError as error:
         if checkpoint.paths(path / CHECKPOINTS):
-            raise type(error)(f"{error}; {cure}") from error
+            raise type(error)(f"{error}; {_cure(path)}") from error
         raise
     finally:
         if (path / CONFIG).exists():
@@ -155,6 +154,25 @@ def _locked(path: Path) -> Iterator[None]:
         if not resumable:
             with suppress(OSError):
                 (path / ".lock").unlink()
+
+
+def _cure(path: Path) -> str:
+    return f"resume from the last checkpoint with elman train --resume {path}"
+
+
+def tell_what_is_kept(path: Path, error: BaseException) -> None:
+    """Add to an error in a training what is kept of it, and how to resume.
+
+    An ElmanError is raised again with a longer message; `new_training` and `resumed_training` do so
+    for a MachineError after a checkpoint. Other exceptions get a note.
+    """
+    kept = checkpoint.paths(path / CHECKPOINTS)
+    if kept and isinstance(error, MachineError):
+        return
+    told = _cure(path) if kept else "nothing was kept"
+    if isinstance(error, ElmanError):
+        raise type(error)(f"{error}; {told}") from error
+    error.add_note(f'{told}, or elman.resume("{path}")' if kept else told)
 
 
 def suggestion(path: Path) -> str:

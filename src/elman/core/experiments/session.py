@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-from elman.core.errors import ElmanError, InterruptedWorkError
+from elman.core.errors import DivergedError, ElmanError, InterruptedWorkError
 from elman.core.experiments import launch, run, run_folder
 from elman.core.experiments.agreement import agreed, check_command
 from elman.core.experiments.choice import choose, with_shards
@@ -86,7 +86,11 @@ class Session:
         self.training.trainer.show_progress = first and self.conduct.show_progress
         self.training.model.board.display = self.conduct.show_curves
         callbacks = self._callbacks(checkpoints) if first else [checkpoints]
-        with self.conduct.ending(checkpoints), self._naming_interrupted(checkpoints):
+        with (
+            self.conduct.ending(checkpoints),
+            self._naming_interrupted(checkpoints),
+            self._keeping(checkpoints),
+        ):
             self.training.fit(*callbacks, resume=begun)
             if first:
                 self.training.write(self.folder)
@@ -102,6 +106,21 @@ class Session:
                 raise
             if enders := self.training.trainer.step.enders:
                 raise _interrupted_on(self.workers.hosts_of(enders)) from error
+            raise
+
+    @contextmanager
+    def _keeping(self, checkpoints: Checkpoints) -> Iterator[None]:
+        """After a failure, keep what was trained, and have the error of the first worker say so."""
+        try:
+            yield
+        except DivergedError:  # it would diverge again
+            raise
+        except (Exception, SystemExit) as error:
+            trainer = self.training.trainer
+            begun = checkpoints.begun or trainer.is_between_updates
+            if begun and self.workers.rank == 0 and run_folder.is_unfinished(self.folder):
+                checkpoints.keep(trainer)
+                run_folder.tell_what_is_kept(self.folder, error)
             raise
 
     def _callbacks(self, checkpoints: Checkpoints) -> list[Callback]:

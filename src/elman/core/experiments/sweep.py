@@ -250,8 +250,10 @@ class Worker:
                 taken = self._next()
             if taken is not None:
                 trial, held = taken
-                with held:
+                try:
                     self._train(trial, train)
+                finally:
+                    held.release()  # a block `with held` would acquire it once more
                 self._write()
             elif self._running():
                 time.sleep(WAIT_SECONDS)

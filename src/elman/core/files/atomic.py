@@ -115,6 +115,16 @@ def lock(path: Path, busy: str) -> BaseFileLock:
 
 @contextmanager
 def make_parents(path: Path) -> Iterator[None]:
+    """As `new_parents`; an OSError in the block becomes an ElmanError: `path` cannot be written."""
+    try:
+        with new_parents(path):
+            yield
+    except OSError as error:
+        raise os_error("write", path, error) from error
+
+
+@contextmanager
+def new_parents(path: Path) -> Iterator[None]:
     """Create the parent folders of `path`; remove those that are still empty after the block."""
     missing = [parent for parent in path.parents if not os.path.lexists(parent)]
     try:
@@ -124,9 +134,9 @@ def make_parents(path: Path) -> Iterator[None]:
                 fsync_dir(parent.parent)
         except FileExistsError as error:
             raise ElmanError(f"cannot write {path}: {error.filename} is not a folder") from error
+        except OSError as error:
+            raise os_error("write", path, error) from error
         yield
-    except OSError as error:
-        raise os_error("write", path, error) from error
     finally:
         for parent in missing:
             with suppress(OSError):  # it is not empty

@@ -23,6 +23,7 @@ class TrainerLike(Protocol):
     best: Mapping[str, NDArray[Any]]
     train_batch_idx: int
     num_train_batches: int
+    is_between_updates: bool
     batch_loss: float
     gradient_norm: Any
     val_dataloader: Any

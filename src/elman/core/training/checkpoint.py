@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,15 @@ class Checkpoints(Callback):
     def stop(self) -> None:
         """End the training after the current batch."""
         self.stopping = True
+
+    def keep(self, trainer: TrainerLike) -> None:
+        """After a failure between two updates, write a checkpoint if that is possible.
+
+        Several workers write none: only one of them may have failed.
+        """
+        if trainer.is_between_updates and self.workers.size == 1:
+            with suppress(Exception):  # an earlier error is being raised
+                self._write(trainer)
 
     def on_checkpoint(self, trainer: TrainerLike) -> None:
         """Write a checkpoint if one is due."""

@@ -90,6 +90,7 @@ class Trainer(HyperParameters):
     hidden_state: Any = None  # after the last batch, if batches are stateful
     # Convert training and validation losses to bits per character, unless tokens are characters.
     in_bits: tuple[Callable[[Any], Any], Callable[[Any], Any]] | None = None
+    is_between_updates: bool = False  # a checkpoint can be written
     _final: tuple[float, int] | None = None  # loss and batches of the last validation by time
     _progress_display: Callback = Callback()
     _step: Step | None = None
@@ -133,7 +134,7 @@ class Trainer(HyperParameters):
         self.data = data
         self.history = []
         self.best = {}
-        self._stopped = False
+        self._stopped = self.is_between_updates = False
         self.limit = (TimePlan if self.by_time else TimeLimit)(self.max_seconds)
         self.batch_loss = self.gradient_norm = math.nan
         self.learning_rate_factor = 1.0
@@ -334,6 +335,7 @@ class Trainer(HyperParameters):
             previous_norm = self.gradient_norm
             began = self.seconds
             batch = self._prepared(arrays, self.hidden_state)
+            self.is_between_updates = False
             loss = float(self.step.update(batch))
             self.hidden_state = self._state_after(batch, self.hidden_state)
             self.limit.note_update(self.seconds - began)
@@ -343,6 +345,7 @@ class Trainer(HyperParameters):
             self.batch_loss = loss
             self._row.batches += 1
             self._row.loss.add(loss, batch.num_targets)
+            self.is_between_updates = True
             for callback in self._all_callbacks:
                 callback.after_update(self)
             for callback in self._all_callbacks:
@@ -564,6 +567,7 @@ class Trainer(HyperParameters):
         self.limit.validation_seconds = state.validation_seconds
         self._stopped = state.stopped
         self._row.begin(self.seconds)
+        self.is_between_updates = True
 
     def _load(self, current: Mapping[str, NDArray[Any]], best: Mapping[str, NDArray[Any]]) -> None:
         """Load the arrays of a checkpoint; the best epoch's only to check that they fit."""
