@@ -16,11 +16,12 @@ from tests.api.typed_options import source
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 # What has no sense in Python: printing, and what a function or an argument of another name does.
 ONLY_COMMAND = {
-    "train": {"resume"},  # elman.resume
+    "train": {"resume", "help_all"},  # elman.resume
     "evaluate": {"as_json"},
     "score": {"by", "top", "file"},  # of the printed table; file is `text`
     "compare": {"as_json", "plot"},  # Comparison.plot()
-    "plan": {"as_json"},
+    "sweep": {"help_all"},
+    "plan": {"as_json", "help_all"},
     "prepare": {"texts"},  # `text`, `more_texts`
     "info": {"as_json"},
 }

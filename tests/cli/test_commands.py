@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -42,6 +43,23 @@ def test_help_and_version_are_where_they_are_looked_for(elman: Command) -> None:
         assert (short.returncode, short.stderr) == (0, "")
         assert short.stdout == long.stdout != ""
     assert elman("--version").stdout == f"elman {__version__}\n"
+
+
+@pytest.mark.parametrize("name", ["train", "sweep", "plan"])
+def test_the_help_of_a_training_is_of_the_usual_options_and_all_are_a_word_away(
+    elman: Command, name: str
+) -> None:
+    usual, every = (
+        re.findall(r"^  (?:-h, )?(--\S+)", elman(name, word).stdout, re.MULTILINE)
+        for word in ("--help", "--help-all")
+    )
+    assert {"--lines", "--minutes", "--hidden", "--framework", "--help-all"} < set(usual)
+    assert len(usual) < 25
+    assert set(usual) < set(every)
+    options = typer.main.get_command(app).commands[name].params  # type: ignore[attr-defined]
+    assert {each.opts[0] for each in options if each.opts[0].startswith("-")} <= set(every)
+    again = elman(name, "--help")  # after --help-all in the same process
+    assert [line for line in again.stdout.splitlines() if "--clip" in line] == []
 
 
 def test_no_command_shows_the_help(elman: Command) -> None:

@@ -44,6 +44,22 @@ def test_lines_are_trained_measured_and_resumed(
     assert weights[0] == weights[1]
 
 
+@pytest.mark.parametrize("recipe", ["auto", "book"])
+def test_a_text_of_names_without_lines_is_noticed(elman: Command, names: Path, recipe: str) -> None:
+    few = ("--recipe", recipe, "--epochs", "1", "--hidden", "8", "--framework", "numpy")
+    told = (
+        "elman: names.txt has short lines, such as 'aan', 'aar' or 'aas': with --lines each is a "
+    )
+    first, *_ = elman(
+        "train", "names.txt", *few, "--seq-len", "4", "--out", "run"
+    ).stderr.splitlines()
+    assert first == told + "separate sequence"
+    again = ("train", "names.txt", *few, "--seq-len", "4", "--init", "run", "--out", "more")
+    for words in (again, ("train", "names.txt", *few, "--lines", "--out", "lines")):
+        done = elman(*words)
+        assert (done.returncode, "short lines" in done.stderr) == (0, False), done.stderr
+
+
 def test_a_store_of_lines_trains_the_same_model(
     elman: Command, names: Path, tmp_path: Path
 ) -> None:

@@ -68,7 +68,7 @@ def test_a_run_with_byte_pairs_has_all_that_reading_and_writing_take(
 ) -> None:
     done = elman("train", story, *QUICK, "--tokenizer", "bpe", "--embedding", "8", "--out", "run")
     assert done.returncode == 0, done.stderr
-    assert re.search(r"epoch 1.* train \d\.\d{3}  val \d\.\d{3} bits/char", done.stderr)
+    assert re.search(r"epoch 1.* train \d\.\d{3} +val \d\.\d{3} +bits/char", done.stderr)
     rows = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines()[:3]}
     bits, _, loss = map(float, rows["validation"])
     assert bits < loss / np.log(2)  # a token has more than one character

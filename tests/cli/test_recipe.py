@@ -112,9 +112,19 @@ def test_a_run_is_trained_further_with_its_architecture(
     assert made.returncode == 0, made.stderr
     done = elman("train", story, "--init", "first", *QUICK, "--out", "second")
     assert done.returncode == 0, done.stderr
-    settings = training_of(tmp_path / "second")["settings"]
+    training = training_of(tmp_path / "second")
+    settings = training["settings"]
     assert [settings[name] for name in ("cell", "hidden", "embedding")] == ["gru", 12, 6]
     assert settings["optimizer"] == "adamw"
+    told = (
+        "init: the model of first at the learning rate of a new training: its loss rises first, "
+        "and on the test part it may end higher; compare both runs"
+    )
+    assert training["reasons"][-1] == told
+    assert f"elman: {told}\n" in done.stderr
+    lower = elman("train", story, "--init", "first", *QUICK, "--lr", "0.001", "--out", "third")
+    assert lower.returncode == 0, lower.stderr
+    assert "init: " not in lower.stderr
 
 
 @pytest.mark.parametrize(

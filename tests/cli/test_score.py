@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import elman as package
 from tests.cli.test_generate import in_terminal
 from tests.conftest import QUICK, STORY, Command
 
@@ -37,16 +38,51 @@ def test_each_line_has_its_row_in_the_order_of_the_text(
     done = elman("score", run, some_lines, *NUMPY)
     assert done.returncode == 0, done.stderr
     rows = table(done.stdout)
-    assert [int(row[2]) for row in rows] == list(map(len, LINES))
+    assert [int(row[2]) for row in rows] == [len(line) + 1 for line in LINES]  # with line ends
     assert rows[0] == rows[-1]
-    for (nats, bits, length), line in zip(rows, LINES, strict=True):
-        own = -float(nats) / log(2) / (int(length) + 1)
+    for (nats, bits, predicted), line in zip(rows, LINES, strict=True):
+        own = -float(nats) / log(2) / int(predicted)
         assert float(bits) == pytest.approx(own, abs=1e-4) or (
             float(bits) > own + 1 and not set(line) <= set(STORY)  # unknown characters are spelled
         )
     surprise = {line: float(row[1]) for line, row in zip(LINES, rows, strict=True)}
     assert surprise["Once upon"] < surprise["said he"] < surprise["Zo\xeb"]
-    assert done.stderr.startswith("elman: in the text ")  # x, y and Z are unknown
+    assert [
+        (each.log_probability, each.bits_per_character, each.characters)
+        for each in package.score(run, some_lines, framework="numpy")
+    ] == [
+        (pytest.approx(float(n), abs=1e-4), pytest.approx(float(b), abs=1e-4), int(c))
+        for n, b, c in rows
+    ]
+
+
+def test_empty_lines_and_unknown_characters_are_named_with_their_lines(
+    elman: Command, run: Path, some_lines: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    empty = "elman: line 2 is empty: only the line end is predicted\n"
+    unknown = (
+        r"elman: unknown to the model: 'Z', 'ë' in line 5; '\t', '\\', 'x', 'y' in line 6; nats "
+        "and the bits of a token are of <unk>, bits/char include the spelling\n"
+    )
+    for options, told in (
+        *[((), empty + unknown), (("--text",), empty + unknown)],
+        *[(("--top", "9"), unknown), (("--by", "token"), unknown)],
+    ):
+        assert elman("score", run, some_lines, *NUMPY, *options).stderr == told
+    caplog.clear()
+    caplog.set_level("INFO", "elman")
+    package.score(run, some_lines, framework="numpy")
+    assert "".join(f"elman: {message}\n" for message in caplog.messages) == empty + unknown
+
+
+def test_a_few_lines_are_named_and_the_others_counted(
+    elman: Command, run: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "many.txt").write_text("ZYXWVUTSRQ\n" * 9 + "\n" * 3)
+    empty, unknown = elman("score", run, "many.txt", *NUMPY).stderr.splitlines()
+    assert empty == "elman: line 10 and 2 more are empty: only the line end is predicted"
+    assert "'X', ... in line 1; " in unknown
+    assert " in line 3; others in 6 more lines; nats " in unknown
 
 
 def test_the_engine_gives_what_the_specification_gives(
@@ -82,7 +118,7 @@ def test_top_finds_the_lines_with_the_most_bits_per_character(
     elman: Command, run: Path, some_lines: Path
 ) -> None:
     rows = table(elman("score", run, some_lines, *NUMPY).stdout)
-    of_text = [n for n, line in enumerate(LINES) if line]  # an empty line is no finding
+    of_text = [n for n, line in enumerate(LINES[:-1]) if line]  # not empty, and each once
     order = sorted(of_text, key=lambda n: -float(rows[n][1]))
     found = elman("score", run, some_lines, *NUMPY, "--top", "3").stdout.splitlines()
     wanted = ["\t".join([*rows[n], str(n + 1), LINES[n]]) for n in order]
@@ -125,13 +161,14 @@ def test_a_terminal_shows_the_rows_below_a_header(
         assert {len(line) for line in lines} == {len(header)}
 
 
-def test_equal_lines_stay_in_the_order_of_the_text(
+def test_of_equal_lines_the_first_is_among_the_top(
     elman: Command, run: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "many.txt").write_text("\n".join(LINES[2:4] * 200))
-    rows = table(elman("score", run, "many.txt", *NUMPY, "--top", "999").stdout)
-    assert len(rows) == 400
-    assert rows == sorted(rows, key=lambda row: (-float(row[1]), int(row[3])))
+    (tmp_path / "many.txt").write_text("\n".join(LINES[2:5] * 200))
+    score = ("score", run, "many.txt", *NUMPY)
+    rows = table(elman(*score, "--top", "999").stdout)
+    assert [row[3:] for row in rows] == [["3", "Zo\xeb"], ["1", "said he"], ["2", "a time, a time"]]
+    assert table(elman(*score, "--top", "2").stdout) == rows[:2]
 
 
 def test_standard_input_is_read_as_a_file_is(
@@ -153,8 +190,10 @@ def test_a_line_that_nothing_predicts_has_no_bits(elman: Command, tmp_path: Path
     done = elman("score", "run", "lines.txt", *NUMPY)
     rows = table(done.stdout)
     assert rows[0] == ["0.0000", "nan", "0"]
-    assert rows[1] == ["0.0000", "nan", "1"]
+    assert rows[1] == ["0.0000", "nan", "0"]
     assert float(rows[2][1]) == pytest.approx(-float(rows[2][0]) / log(2) / 2, abs=1e-4)
+    assert rows[2][2] == "2"
+    assert done.stderr == "elman: line 1 is empty: nothing is predicted\n"
     top = elman("score", "run", "lines.txt", *NUMPY, "--top", "9")
     assert [row[3:] for row in table(top.stdout)] == [["3", "abc"]]
 
@@ -179,7 +218,7 @@ def test_an_interrupt_is_told_of_in_one_line(run: Path, tmp_path: Path) -> None:
         assert process.stdout is not None
         process.stdin.write(("Once" * 250 + "\n") * 1050)  # more than a block by less than a pipe
         process.stdin.flush()
-        assert process.stdout.readline().endswith("\t1000\n")  # it has begun, and waits for more
+        assert process.stdout.readline().endswith("\t1001\n")  # it has begun, and waits for more
         process.send_signal(signal.SIGINT)
         _, told = process.communicate()
     assert (process.returncode, told) == (130, "elman: interrupted, nothing kept\n")

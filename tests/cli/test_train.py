@@ -78,7 +78,7 @@ def test_a_report_of_lines_ends_with_some_and_a_command_that_writes_more(
 
 
 def test_the_help_shows_the_values_of_the_book_for_what_is_chosen(elman: Command) -> None:
-    shown = " ".join(elman("train", "--help").stdout.split())
+    shown = " ".join(elman("train", "--help-all").stdout.split())
     for option, default in [
         *[("seq-len", "32; lines 256"), ("batch-size", 1024), ("hidden", 32), ("epochs", 100)],
         *[("optimizer", "sgd"), ("cell", "rnn"), ("lr", "1 with sgd, 0.005 with adam or adamw")],

@@ -55,8 +55,11 @@ def scores_of(model: Any, text: TextLike, adapting: "AdaptingModel | None" = Non
         blocks = score_rows.blocks_of(os.fspath(text))  # type: ignore[arg-type]
     else:
         blocks = in_memory.blocks_of(text)
-    pools = score_rows.ScoredText(model, blocks, adapting)
-    return [each for lines in pools for each in scores(lines, model.codec)]
+    scored = score_rows.ScoredText(model, blocks, adapting)
+    found = [each for lines in scored for each in scores(lines, model.codec)]
+    scored.tell_of_empty()
+    scored.warn_of_unknown()
+    return found
 
 
 class Run:

@@ -3,10 +3,17 @@
 import re
 from typing import Any
 
+import typer
 from typer.core import TyperCommand, TyperGroup
 
 GROUPS = ("Sweep", "Plan", "Data", "Model", "Training", "Machine", "Output")
+SHOWN = "elman.help_all"  # in the context while all options are shown
 ONLY, OTHER = "Options", "Other"  # headings of options without a group: all of them, or the rest
+FOLDING = ("Data", "Model", "Training", "Machine", "Output")  # groups, with --help-all
+USUAL = {  # options of these groups that --help lists; --help-all lists all
+    *("lines", "val", "pairs", "recipe", "tokenizer", "cell", "hidden", "minutes", "epochs"),
+    *("resume", "init", "framework", "out", "sample_every"),
+}
 KINDS = {"<int>": "N", "<float>": "X", "<str>": "WORD"}  # values of options, as they are shown
 
 EXAMPLES = {
@@ -70,6 +77,21 @@ EXAMPLES = {
 }
 
 
+def show_all(context: typer.Context, requested: bool) -> None:
+    """Print the help with all options, and exit."""
+    if requested:
+        context.meta[SHOWN] = True
+        print(context.get_help())
+        raise typer.Exit
+
+
+def _is_folded(option: Any, context: Any) -> bool:
+    """True for an option that only --help-all lists."""
+    folds = any(each.name == "help_all" for each in context.command.params)
+    panel = getattr(option, "rich_help_panel", None)
+    return folds and panel in FOLDING and option.name not in USUAL and SHOWN not in context.meta
+
+
 def _row(record: tuple[str, str]) -> tuple[str, str]:
     """Name and help of an option, with a letter for the kind of its value."""
     name, text = record
@@ -94,7 +116,7 @@ class Page(TyperCommand):
         groups: dict[str, list[tuple[str, str]]] = {name: [] for name in (*GROUPS, OTHER)}
         for each in self.get_params(ctx):
             record: Any = each.get_help_record(ctx)
-            if record is None:
+            if record is None or _is_folded(each, ctx):
                 continue
             if each.param_type_name == "argument":
                 arguments.append(_row(record))

@@ -9,6 +9,7 @@ from typing import Annotated, Any, TypeVar, get_origin, get_type_hints
 
 import typer
 
+from elman.cli.help_pages import show_all
 from elman.core.errors import ElmanError, alternatives
 from elman.core.experiments.settings import (
     CHOSEN,
@@ -78,11 +79,29 @@ Dynamic = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print a JSON object.")]
 
 
+HELP_ALL = inspect.Parameter(
+    "help_all",
+    inspect.Parameter.KEYWORD_ONLY,
+    default=False,
+    annotation=Annotated[
+        bool,
+        typer.Option(
+            "--help-all",
+            is_eager=True,
+            expose_value=False,
+            callback=show_all,
+            help="Show all options and exit.",
+        ),
+    ],
+)
+
+
 def with_settings(command: Command, kind: type = Settings) -> Command:
     """Make options of a command from the fields of a settings dataclass.
 
     A parameter that has the name of a field takes the field's place. It becomes the field's option
-    with its own default, unless it declares an option. `**name` takes all other fields.
+    with its own default, unless it declares an option. `**name` takes all other fields. The options
+    of a training come with --help-all.
     """
     types = get_type_hints(kind)
     inherited = {
@@ -101,6 +120,8 @@ def with_settings(command: Command, kind: type = Settings) -> Command:
             from_field = options.pop(own.name, own).replace(default=own.default)
             has_option = get_origin(own.annotation) is Annotated
             parameters.append(own if has_option else from_field)
+    if of_training:
+        parameters.append(HELP_ALL)
     parameters.sort(key=lambda each: each.kind)  # keyword-only ones last
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return command

@@ -25,7 +25,7 @@ def score(
     by: Annotated[str, typer.Option(help="Print a row for each line or for each token.")] = LINE,
     top: Annotated[
         int | None,
-        typer.Option(help="Print only the N most surprising lines."),
+        typer.Option(help="Print only the N most surprising lines, each once."),
     ] = None,
     text: Annotated[bool, typer.Option("--text", help="Add the text of each line.")] = False,
     framework: Framework = None,
@@ -33,10 +33,10 @@ def score(
 ) -> None:
     """Score each line of a text.
 
-    Prints log-probability in nats, bits per character and length in characters of each line, in the
-    order of the text. --top adds the number and the text of the line. By token: the number of the
-    line, the token and its surprise in bits. A terminal shows a table, a pipe receives values
-    separated by tabs.
+    Prints log-probability in nats, bits per character and number of predicted characters of each
+    line, including its line end, in the order of the text. --top adds the number and the text of
+    the line. By token: the number of the line, the token and its surprise in bits. A terminal shows
+    the names of the columns, a pipe receives values separated by tabs.
     """
     from elman.core.experiments import score_rows
     from elman.core.experiments.adapting import adapting
@@ -53,10 +53,10 @@ def score(
         _show(TOP_COLUMNS, [found])
     elif by == TOKEN:
         _show(TOKEN_COLUMNS, score_rows.rows_of_tokens(scored, model.codec))
-    elif text:
-        _show(LINE_COLUMNS | TEXT_COLUMN, map(score_rows.rows_with_text, scored))
     else:
-        _show(LINE_COLUMNS, map(score_rows.rows, scored))
+        columns = LINE_COLUMNS | TEXT_COLUMN if text else LINE_COLUMNS
+        _show(columns, map(score_rows.rows_with_text if text else score_rows.rows, scored))
+        scored.tell_of_empty()
     scored.warn_of_unknown()
 
 

@@ -71,6 +71,7 @@ def test_a_training_that_fails_is_named_and_the_others_kept(
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
     assert last == "elman: no run of jax: see the errors above"
+    assert "recipe: " not in done.stderr  # it was given
     assert done.stdout.splitlines()[-1].split()[0] == "both/numpy"
     assert (tmp_path / "both" / "numpy" / "config.json").exists()
 
@@ -78,6 +79,10 @@ def test_a_training_that_fails_is_named_and_the_others_kept(
 def test_a_users_error_in_every_framework_exits_with_2(elman: Command) -> None:
     done = elman("train", "none.txt", "--framework", f"numpy,numba={sys.executable}")
     assert done.returncode == 2
+    assert done.stderr.splitlines()[0] == (
+        "elman: recipe: book, so that all frameworks train with the same settings; with one "
+        "framework they are chosen for the text"
+    )
     assert done.stderr.splitlines()[-1] == "elman: no run of numpy, numba: see the errors above"
 
 

@@ -53,4 +53,6 @@ def test_an_evaluation_is_a_line_and_a_table() -> None:
 
 
 def test_a_score_is_short() -> None:
-    assert repr(Score(-12.0, 2.5, [])) == "Score(-12.000 nats, 2.500 bits per character, 0 tokens)"
+    assert (
+        repr(Score(-12.0, 2.5, 1, [])) == "Score(-12.000 nats, 2.500 bits per character, 0 tokens)"
+    )

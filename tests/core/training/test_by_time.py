@@ -275,10 +275,22 @@ def test_pipes_see_a_line_for_each_twentieth_of_the_time(
     fitted(Timed(update_seconds=0.5))
     written = capsys.readouterr().err.splitlines()
     lines = [line for line in written if line.endswith(" left")]  # not the notices
-    assert lines[0].startswith("0:06  11 tokens, 0.37 of the text  train loss 2  2 tokens/s")
-    assert lines[1].startswith("0:10  20 tokens, 0.67 of the text  train loss 2  val loss 1.29")
+    assert lines[0].split("  ")[0] == "0:06"
+    assert "11 tokens, 0.37 of the text  " in lines[0]
+    assert "20 tokens, 0.67 of the text  " in lines[1]
+    assert " train loss 2  " in lines[1]
+    assert " val loss 1.29  " in lines[1]
     assert lines[1].endswith("1:40 left")
     assert ["val" in line for line in lines] == [False, True] * 10
+
+
+def test_pipes_see_a_line_in_two_seconds_of_a_short_training(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    fitted(Timed(max_seconds=6, update_seconds=0.01, validation_seconds=0.001))
+    written = capsys.readouterr().err.splitlines()
+    times = [line.split()[0] for line in written if line.endswith(" left")]
+    assert times == ["0:01", "0:03", "0:05", "0:05"]
 
 
 def test_fractions_of_a_pass_are_not_called_epochs() -> None:

@@ -1,12 +1,13 @@
 """What a training shows of itself: the time left, and texts now and then."""
 
+import math
 from typing import Any
 
 import pytest
 
 from elman.core.errors import ElmanError
 from elman.core.training.history import Epoch
-from elman.core.training.progress import Samples, describe, describe_by_time, time_left
+from elman.core.training.progress import Lines, Samples, describe, describe_by_time, time_left
 from tests.core.training.test_trainer import Constant
 
 
@@ -37,11 +38,47 @@ def test_losses_are_in_bits_per_character_where_tokens_are_not_characters() -> N
     trainer.in_bits = (lambda loss: loss / 2), (lambda loss: loss / 4)
     row = Epoch(1, 5.0, 6.0, 1000.0, 10.0, 100, 0.5)
     trainer.history = [row]
-    assert describe(trainer) == "epoch 1  train 2.500  val 1.500 bits/char  1,000 tokens/s"
+    assert describe(trainer) == "epoch 1  train 2.500  val 1.500  bits/char  1,000 tokens/s"
     shown = describe_by_time(trainer, row, None)
-    assert shown == "0.50 of the text  train 2.500 bits/char  1,000 tokens/s"
+    assert shown == "0.50 of the text  train 2.500  bits/char  1,000 tokens/s"
     trainer.in_bits = None
     assert describe(trainer) == "epoch 1  train loss 5  val loss 6"
+
+
+def lines_of_epochs(
+    capsys: pytest.CaptureFixture[str], seconds: float, epochs: int, ended: int, in_bits: Any = None
+) -> list[str]:
+    """Lines of a training that ends after `ended` epochs of some seconds each."""
+    trainer: Any = Clock()
+    trainer.model, trainer.in_bits = Constant(), in_bits
+    trainer.max_epochs, trainer.max_seconds = epochs, math.inf
+    lines = Lines()
+    for epoch in range(1, ended + 1):
+        trainer.seconds, trainer.progress = epoch * seconds, epoch / epochs
+        row = Epoch(epoch, 90 / epoch, 100 / epoch, 9e5 / epoch, trainer.seconds)
+        trainer.history.append(row)
+        lines.after_epoch(trainer)
+    lines.after_fit(trainer)
+    return capsys.readouterr().err.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "ended", "shown"),
+    [(0.03, 100, [1, 68, 100]), (0.03, 90, [1, 68, 90]), (3.0, 5, [1, 2, 3, 4, 5])],
+)
+def test_lines_are_seconds_apart_and_the_first_and_the_last_epoch_have_one(
+    capsys: pytest.CaptureFixture[str], seconds: float, ended: int, shown: list[int]
+) -> None:
+    lines = lines_of_epochs(capsys, seconds, 100, ended)
+    assert [line.split()[1] for line in lines] == [f"{epoch}/100" for epoch in shown]
+
+
+def test_columns_of_lines_stay_where_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    halves = (lambda loss: loss / 2), (lambda loss: loss / 2)
+    lines = lines_of_epochs(capsys, 60.0, 10, 10, halves)
+    assert len(lines) == 10
+    for words in ("train ", " val ", "bits/char", "tokens/s", "left"):
+        assert len({line.index(words) for line in lines}) == 1, words
 
 
 def updates_with_samples(every: float, epochs: int = 3, start: int = 0) -> list[tuple[int, bool]]:

@@ -319,8 +319,8 @@ def test_a_plain_script_sees_a_line_for_each_epoch(capsys: pytest.CaptureFixture
     out, lines = capsys.readouterr()
     assert out == ""
     assert re.fullmatch(
-        r"epoch 1/2  train loss \S+  val loss \S+  \d+:\d\d left\n"
-        r"epoch 2/2  train loss \S+  val loss \S+  0:00 left\n",
+        r"epoch 1/2  train loss \S+ +val loss \S+ +\d+:\d\d left\n"
+        r"epoch 2/2  train loss \S+ +val loss \S+ +0:00 left\n",
         lines,
     )
     assert copy.deepcopy(trainer).max_epochs == 2  # nothing of what was shown is kept

@@ -1,7 +1,9 @@
-"""The tokens that suit a text, based on its length as estimated from its start."""
+"""Tokens that suit a text, and whether its lines are separate, based on its start."""
 
 import math
 from typing import Any
+
+import numpy as np
 
 from elman.core.data.parts import Sources
 from elman.core.data.tokenization import size_on_disk
@@ -12,6 +14,14 @@ SAMPLE_CHARACTERS = 4 << 20
 # Byte pairs by minimum number of characters in a text. Shorter texts, and lines, are read by
 # character. Measured with benchmarks/tokens.py; docs/trials.md lists the measurements.
 PAIRS = {400_000: 1024, 800_000: 2048}
+# Lines seem to be separate if they are many, of a few words, and of similar length, as in lists of
+# names, words and molecules. Prose, verse and code have longer lines, empty or indented ones, or
+# lines that end a clause. A sequence broken into lines has most of them of one length, a long one.
+MIN_LINES, SAMPLE_LINES = 50, 20_000
+MAX_WORDS, MAX_MEAN, MAX_SPREAD = 3, 100, 0.75  # spread: standard deviation by the mean length
+MAX_EXCEPTIONS = 0.05  # share of the lines
+CLAUSE_ENDS = tuple(",.;:!?{}\u2026\u3001\u3002\uff01\uff0c\uff1a\uff1b\uff1f")
+MIN_BROKEN, EXAMPLES = 30, 3
 
 
 def suitable_tokens(sources: Sources, lines: bool, most: float = math.inf) -> dict[str, Any]:
@@ -42,3 +52,23 @@ def training_characters(sources: Sources) -> int:
         characters += len(block)
     share = sources.shares[0] * size_on_disk(sources.training) / max(1, sampled)
     return round(share * characters)
+
+
+def separate_lines(sources: Sources) -> list[str]:
+    """The first lines of a text if its lines seem to be separate, otherwise an empty list."""
+    lines = next(text_files.blocks(sources.training), "").splitlines()[:SAMPLE_LINES]
+    if len(lines) < MIN_LINES:
+        return []
+    lengths = np.array(list(map(len, lines)))
+    exceptions = sum(map(_continues, lines)) / len(lines)
+    is_short = lengths.mean() <= MAX_MEAN and lengths.std() <= MAX_SPREAD * lengths.mean()
+    usual, longest = np.quantile(lengths, (0.5, 0.9))
+    is_broken = usual == longest >= MIN_BROKEN
+    separate = exceptions <= MAX_EXCEPTIONS and is_short and not is_broken
+    return lines[:EXAMPLES] if separate else []
+
+
+def _continues(line: str) -> bool:
+    """True for a line as in prose, verse or code."""
+    is_odd = not line or line[0].isspace() or line.rstrip().endswith(CLAUSE_ENDS)
+    return is_odd or len(line.split()) > MAX_WORDS

@@ -10,9 +10,9 @@ from typing import Any
 from elman.core.data.batch_settings import BatchSettings
 from elman.core.data.pair_texts import VAL_SHARE, PairTexts, read_pair_texts
 from elman.core.data.parts import Sources, parse_split
-from elman.core.data.survey import suitable_tokens
+from elman.core.data.survey import separate_lines, suitable_tokens
 from elman.core.data.text import Text, TokenOptions, read_text
-from elman.core.errors import ElmanError
+from elman.core.errors import ElmanError, alternatives
 from elman.core.experiments import pair_recipe, recipe
 from elman.core.experiments.calibration import operations_per_second
 from elman.core.experiments.frameworks import count_gpus, default_for_pairs, framework_module
@@ -62,8 +62,11 @@ def choose(given: Mapping[str, Any], workers: int = 1) -> Choice:
     if given.get("pairs"):
         return _choose_pairs(given)
     if given.get("text", TIME_MACHINE) == TIME_MACHINE or given.get("recipe") == "book":
-        return settled(Settings(**given), named(given), workers)
+        settings = Settings(**given)
+        _suggest_lines(given)
+        return settled(settings, named(given), workers)
     check_given(given)
+    _suggest_lines(given)
     framework, num_gpus = _framework(given)
     origin = Origin.of(given)
     precision = given.get("precision") or framework.fastest_precision()
@@ -80,11 +83,29 @@ def choose(given: Mapping[str, Any], workers: int = 1) -> Choice:
         speed = workers * operations_per_second(framework, precision, num_gpus, cell)
     facts = Facts.of(text, given.get("seq_len", DEFAULT_LINE), speed, precision)
     settings, reasons = recipe.choose({**given, **tokens}, facts)
+    if origin and "lr" not in given:
+        reasons.append(
+            f"init: the model of {given['init']} at the learning rate of a new training: its loss "
+            "rises first, and on the test part it may end higher; compare both runs"
+        )
     for line in reasons:
         log.info(line)
     batches_of(settings).check(text)
     recipe.check_time(settings, facts)
     return Choice(settings, framework, origin, text, None, tuple(reasons), named(given))
+
+
+def _suggest_lines(given: Mapping[str, Any]) -> None:
+    """Suggest --lines for a text with a name or a word on each line."""
+    if given.get("text", TIME_MACHINE) == TIME_MACHINE or given.get("lines") or given.get("init"):
+        return
+    sources = sources_of(given)
+    if not sources.is_store and (examples := separate_lines(sources)):
+        log.info(
+            "%s has short lines, such as %s: with --lines each is a separate sequence",
+            given["text"],
+            alternatives(tuple(map(repr, examples))),
+        )
 
 
 def batches_of(settings: Settings) -> BatchSettings:

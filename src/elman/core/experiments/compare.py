@@ -28,7 +28,7 @@ from elman.core.training.curve_files import (
     place,
     save_comparison,
 )
-from elman.core.valid_values import FRAMEWORKS
+from elman.core.valid_values import FRAMEWORKS, TIME_MACHINE
 
 log = logging.getLogger("elman")
 
@@ -116,6 +116,11 @@ def train_in(
             "or give one framework"
         )
     settings = Settings(**{**given, "framework": found[0].framework})
+    if settings.text != TIME_MACHINE and "recipe" not in given:
+        log.info(
+            "recipe: book, so that all frameworks train with the same settings; with one framework "
+            "they are chosen for the text"
+        )
     with new_group(folder, numbered) as (folder, picture):
         runs, failed = train_each(found, settings, options, folder, cells)
     if runs:

@@ -39,11 +39,13 @@ class Score(NamedTuple):
 
     - `log_probability`: of the text and its end, in nats; unknown tokens are one symbol.
     - `bits_per_character`: including spelling; NaN if nothing is predicted.
+    - `characters`: the number of predicted characters, including the end.
     - `tokens`: the predicted tokens, including the end, each with its log-probability.
     """
 
     log_probability: float
     bits_per_character: float
+    characters: int
     tokens: list[NextToken]
 
     def __repr__(self) -> str:
@@ -187,6 +189,7 @@ def scores(scored: ScoredLines, codec: Codec) -> list[Score]:
         Score(
             float(scored.log_probabilities[n]),
             float(scored.bits_per_character[n]),
+            int(scored.lines.predicted[n]),
             [NextToken(token, codec.text([token]), -loss) for token, loss in scored.tokens(n)],
         )
         for n in range(len(scored.lines.texts))

@@ -114,8 +114,7 @@ class Codec:
                 f"the prefix must not contain half a surrogate pair, got "
                 f"{prefix[error.start]!a}: remove it"
             ) from error
-        unknown = sorted({token for token in tokens if token not in self.vocab})
-        if unknown and not allow_unknown:
+        if not allow_unknown and (unknown := self.unknown(prefix)):
             raise ElmanError(
                 f"the model does not know {', '.join(map(repr, unknown[:8]))} in the prefix; "
                 f"it knows {self._known()}"
@@ -126,6 +125,10 @@ class Codec:
         if self.line_end in ids:
             raise ElmanError(f"a line must not contain a line end, got {prefix!r}: leave it out")
         return [self.line_end, *ids]
+
+    def unknown(self, text: str) -> list[str]:
+        """Distinct tokens of a text (not cleaned) that the vocabulary lacks, in order."""
+        return sorted({token for token in self.tokenizer.split(text) if token not in self.vocab})
 
     def knows(self, text: str) -> bool:
         """True if a text, which is not cleaned, has tokens, and all are in the vocabulary."""

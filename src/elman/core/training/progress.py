@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 WIDTH = 76  # characters in a line of a generated text
 LINES_BY_TIME = 20  # of a training with only a time limit
+SECONDS_BETWEEN_LINES = 2.0  # of epochs or validations
+# Characters of a training loss with and without a unit; of speed, time left, and others by time.
+IN_UNIT_WIDTH, LOSS_WIDTH, SPEED_WIDTH, LEFT_WIDTH = 12, 20, 19, 10
+TIME_WIDTH, TOKENS_WIDTH, PASSES_WIDTH = 5, 17, 19
 SECONDS_BETWEEN_DESCRIPTIONS = 0.2
 
 
@@ -57,29 +61,43 @@ def _of(trainer: TrainerLike) -> str:
 
 
 def describe(trainer: TrainerLike) -> str:
-    """Summary of the last epoch on one line; for a language model with its speed."""
+    """Summary of the last epoch in a few words; for a language model with its speed."""
     epoch = trainer.history[-1]
-    shown = f"epoch {epoch.epoch}{_of(trainer)}  {_losses(trainer, epoch, epoch.val_loss)}"
-    if trainer.in_bits or _plots_perplexity(trainer):
-        return f"{shown}  {epoch.tokens_per_second:,.0f} tokens/s"
-    return shown
+    losses = _losses(trainer, epoch, epoch.val_loss)
+    return _joined(_epoch(trainer), *losses, _speed(trainer, epoch))
 
 
-def _losses(trainer: TrainerLike, row: Epoch, val_loss: float | None) -> str:
-    """Losses of a row in the unit that the model plots; `val_loss` is None for none.
+def _joined(*cells: str) -> str:
+    return "  ".join(filter(None, cells))
+
+
+def _epoch(trainer: TrainerLike) -> str:
+    """The last epoch, such as `epoch 3/20`."""
+    return f"epoch {trainer.history[-1].epoch}{_of(trainer)}"
+
+
+def _losses(trainer: TrainerLike, row: Epoch, val_loss: float | None) -> tuple[str, str, str]:
+    """Training loss of a row, validation loss if it is not None, and the unit that the model plots.
 
     The unit is bits per character unless tokens are characters, otherwise perplexity. A model that
     plots neither shows losses.
     """
     if trainer.in_bits is not None:
         to_train, to_val = trainer.in_bits
-        validation = "" if val_loss is None else f"  val {to_val(val_loss):.3f}"
-        return f"train {to_train(row.train_loss):.3f}{validation} bits/char"
+        validation = "" if val_loss is None else f"val {to_val(val_loss):.3f}"
+        return f"train {to_train(row.train_loss):.3f}", validation, "bits/char"
     if _plots_perplexity(trainer):
-        validation = "" if val_loss is None else f"  val {_perplexity(val_loss)}"
-        return f"train {_perplexity(row.train_loss)}{validation} perplexity"
-    validation = "" if val_loss is None else f"  val loss {val_loss:.4g}"
-    return f"train loss {row.train_loss:.4g}{validation}"
+        validation = "" if val_loss is None else f"val {_perplexity(val_loss)}"
+        return f"train {_perplexity(row.train_loss)}", validation, "perplexity"
+    validation = "" if val_loss is None else f"val loss {val_loss:.4g}"
+    return f"train loss {row.train_loss:.4g}", validation, ""
+
+
+def _speed(trainer: TrainerLike, row: Epoch) -> str:
+    """Speed of a language model in a row; empty if a training resumes within a validation."""
+    if not row.tokens_per_second or not (trainer.in_bits or _plots_perplexity(trainer)):
+        return ""
+    return f"{row.tokens_per_second:,.0f} tokens/s"
 
 
 def _plots_perplexity(trainer: TrainerLike) -> bool:
@@ -91,11 +109,12 @@ def _perplexity(loss: float) -> str:
 
 
 def describe_by_time(trainer: TrainerLike, row: Epoch, val_loss: float | None) -> str:
-    """Summary of a row of a training by time on one line, with the last validation if any."""
-    place = "" if row.passes is None else f"{passes_in_words(row.passes)}  "
-    measured = row.tokens_per_second > 0  # not if a training resumes within a validation
-    speed = f"  {row.tokens_per_second:,.0f} tokens/s" if measured else ""
-    return f"{place}{_losses(trainer, row, val_loss)}{speed}"
+    """Summary of a row of a training by time in a few words, with the last validation if any."""
+    return _joined(_passes(row), *_losses(trainer, row, val_loss), _speed(trainer, row))
+
+
+def _passes(row: Epoch) -> str:
+    return "" if row.passes is None else passes_in_words(row.passes)
 
 
 def time_left(trainer: TrainerLike) -> str:
@@ -112,36 +131,63 @@ def _print(line: str) -> None:
 
 
 class Lines(Callback):
-    """Prints a line for each epoch, with the remaining time."""
-
-    def after_epoch(self, trainer: TrainerLike) -> None:
-        """Print the line of the epoch."""
-        _print(f"{describe(trainer)}  {time_left(trainer)} left")
-
-
-class LinesByTime(Callback):
-    """Prints a line for each validation, and further lines up to a twentieth of the time apart."""
+    """Prints lines of epochs: the first, the last, and between them one every few seconds."""
 
     def __init__(self) -> None:
-        self._last = 0.0  # seconds of the training at the last line
-
-    def after_update(self, trainer: TrainerLike) -> None:
-        """Print a line if one is due and no validation with a line follows."""
-        self._last = min(self._last, trainer.seconds)  # another training may have begun
-        is_time = trainer.seconds - self._last >= trainer.max_seconds / LINES_BY_TIME
-        if is_time and not trainer.is_due:
-            self._print(trainer, trainer.reached(), None)
+        self._rows = 0  # of the history at the last line of a row
+        self._seconds = -math.inf  # of the training at that line
 
     def after_epoch(self, trainer: TrainerLike) -> None:
-        """Print the line of a validation."""
+        """Print the line of the row if one is due."""
+        is_last = len(trainer.history) == trainer.max_epochs
+        if is_last or trainer.seconds - self._seconds >= SECONDS_BETWEEN_LINES:
+            self._print_row(trainer)
+
+    def after_fit(self, trainer: TrainerLike) -> None:
+        """Print the line of the last row if it was not due."""
+        if self._rows < len(trainer.history):
+            self._print_row(trainer)
+
+    def _print_row(self, trainer: TrainerLike) -> None:
+        self._rows, self._seconds = len(trainer.history), trainer.seconds
         row = trainer.history[-1]
         self._print(trainer, row, row.val_loss)
 
     def _print(self, trainer: TrainerLike, row: Epoch, val_loss: float | None) -> None:
+        """Print a line with columns of the same widths as in all lines."""
+        train, validation, unit = _losses(trainer, row, val_loss)
+        width = IN_UNIT_WIDTH if unit else LOSS_WIDTH
+        cells = [*self._place(trainer, row), train.ljust(width), validation.ljust(width - 2)]
+        cells += [unit, _speed(trainer, row).rjust(SPEED_WIDTH) if unit else ""]
+        _print(_joined(*cells, f"{time_left(trainer)} left".rjust(LEFT_WIDTH)))
+
+    def _place(self, trainer: TrainerLike, row: Epoch) -> list[str]:
+        """Columns that say how far the training is."""
+        last = f"epoch {trainer.max_epochs}{_of(trainer)}"
+        return [_epoch(trainer).ljust(len(last))]
+
+
+class LinesByTime(Lines):
+    """Prints lines of validations as of epochs, and others a twentieth of the time apart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last = 0.0  # seconds of the training at the last line
+
+    def after_update(self, trainer: TrainerLike) -> None:
+        """Print a line if one is due and no validation with a line follows."""
+        apart = max(trainer.max_seconds / LINES_BY_TIME, 2 * SECONDS_BETWEEN_LINES)
+        if trainer.seconds - self._last >= apart and not trainer.is_due:
+            self._print(trainer, trainer.reached(), None)
+
+    def _print(self, trainer: TrainerLike, row: Epoch, val_loss: float | None) -> None:
         self._last = trainer.seconds
-        tokens = "" if row.tokens is None else f"{row.tokens:,} tokens, "
-        place = f"{clock(row.seconds)}  {tokens}"
-        _print(f"{place}{describe_by_time(trainer, row, val_loss)}  {time_left(trainer)} left")
+        super()._print(trainer, row, val_loss)
+
+    def _place(self, trainer: TrainerLike, row: Epoch) -> list[str]:
+        tokens = "" if row.tokens is None else f"{row.tokens:,} tokens,".rjust(TOKENS_WIDTH)
+        passes = _passes(row).ljust(PASSES_WIDTH)
+        return [clock(row.seconds).ljust(TIME_WIDTH), f"{tokens} {passes}"]
 
 
 class Bar(Callback):
