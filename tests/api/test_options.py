@@ -19,7 +19,7 @@ ONLY_COMMAND = {
     "train": {"resume"},  # elman.resume
     "evaluate": {"as_json"},
     "score": {"by", "top", "file"},  # of the printed table; file is `text`
-    "compare": {"as_json", "plot"},  # Comparison.plot()
+    "compare": {"as_json", "everything", "plot"},  # to_json(), to_dict() and plot()
     "plan": {"as_json"},
     "prepare": {"texts"},  # `text`, `more_texts`
     "info": {"as_json"},

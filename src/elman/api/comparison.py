@@ -30,7 +30,7 @@ class Comparison:
         self._names = names
 
     def to_dict(self) -> dict[str, list[Any]]:
-        """Settings and results as columns by name, for `pandas.DataFrame`."""
+        """All settings and results as columns by name, for `pandas.DataFrame`."""
         results = self._compared.results
         rows = [{"run": each.run, **each.settings, **each.results} for each in results]
         names = dict.fromkeys(name for row in rows for name in row)
@@ -45,7 +45,7 @@ class Comparison:
         from elman.core.training.curve_files import comparison
 
         found = self._compared
-        curves = {self._names.get(path, path): both for path, both in found.curves.items()}
+        curves = {self._names.get(path, path): both for path, both in found.drawn().items()}
         return Picture(comparison(curves, found.unit, found.by_time))
 
     def _shown(self) -> list[Result]:
@@ -66,7 +66,7 @@ class Comparison:
         notes = [html_tables.paragraph(in_python(note)) for note in found.notes]
         words = {name: texts for name, texts in found.words.items() if name != DIGEST}
         rows = html_tables.of_columns(words | found.numbers, len(words))
-        return "".join([rows, html_tables.paragraph(found.same), *notes])
+        return "".join([rows, *notes])
 
 
 @python_terms
