@@ -143,8 +143,7 @@ class Run:
     @python_terms
     def history(self) -> dict[str, list[Any]]:
         """Columns of the history by name, for `pandas.DataFrame`."""
-        by_time = self._record is not None and self._record.settings.by_time
-        return run.columns(self._epochs, by_time)
+        return run.columns(self._epochs, run.read_any_config(self.path).training)
 
     @property
     def _epochs(self) -> list[Epoch]:

@@ -3,8 +3,8 @@
 import re
 import shutil
 import sys
-from os import terminal_size
 from dataclasses import replace
+from os import terminal_size
 from typing import Any
 
 import pytest

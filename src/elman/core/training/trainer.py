@@ -289,6 +289,8 @@ class Trainer(HyperParameters):
             seconds=seconds,
             tokens=None if before is None else before + row.loss.weight,
             passes=self.passes,
+            learning_rate=_known(self.learning_rate),
+            gradient_norm=_known(self.gradient_norm),
         )
 
     @property
@@ -529,6 +531,8 @@ class Trainer(HyperParameters):
             validation_seconds=self.limit.validation_seconds,
             stopped=self._stopped,
             update_seconds=self.limit.update_seconds,
+            learning_rate_factor=self.learning_rate_factor,
+            gradient_norm=_known(self.gradient_norm),
         )
 
     def _resume(self, arrays: Mapping[str, NDArray[Any]], state: TrainerState) -> None:
@@ -562,6 +566,8 @@ class Trainer(HyperParameters):
             self.step.agreed_seconds = state.seconds
         self.limit.update_seconds = state.update_seconds
         self.limit.validation_seconds = state.validation_seconds
+        self.learning_rate_factor = state.learning_rate_factor
+        self.gradient_norm = math.nan if state.gradient_norm is None else state.gradient_norm
         self._stopped = state.stopped
         self._row.begin(self.seconds)
 
@@ -587,6 +593,11 @@ class Trainer(HyperParameters):
 def _check_has(name: str, value: Any, method: str) -> None:
     if not hasattr(value, method):
         raise ElmanError(f"fit requires {name} with {method}(), got {value!r}")
+
+
+def _known(number: Any) -> float | None:
+    """A number of any framework as a float; None if it is not finite."""
+    return value if math.isfinite(value := float(number)) else None
 
 
 def _norm_suffix(norm: float) -> str:
