@@ -6,7 +6,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from elman.api.picture import Picture
 from elman.api.run import Run, run_paths
 from elman.api.terms import in_python, python_terms
 from elman.core import html_tables
@@ -17,6 +16,7 @@ from elman.core.experiments.table import compared, table
 from elman.core.model.metrics import Evaluation
 from elman.core.text import in_memory
 from elman.core.text.in_memory import TextLike
+from elman.core.training.picture import Picture
 
 DIGEST = "init sha256"  # a column that is too wide for a notebook, next to `init`
 

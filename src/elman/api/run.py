@@ -10,7 +10,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from elman.api.picture import Picture
 from elman.api.temporary import TemporaryFolder
 from elman.api.terms import python_terms
 from elman.core import html_tables
@@ -25,6 +24,7 @@ from elman.core.model.text_model import Score, scores
 from elman.core.text import in_memory
 from elman.core.text.in_memory import TextLike
 from elman.core.training.history import Epoch
+from elman.core.training.picture import Picture
 
 if TYPE_CHECKING:
     from elman.core.experiments.dynamic import AdaptingModel

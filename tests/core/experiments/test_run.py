@@ -30,7 +30,7 @@ from elman.core.files import atomic, tensors
 from elman.core.model import weights
 from elman.core.model.weights import Architecture
 from elman.core.training import curve_files
-from elman.numpy import RNN, RNNLM, TimeMachine, Trainer
+from elman.numpy import RNN, RNNLM, SGD, TimeMachine, Trainer
 from tests.robustness.faults import failing
 
 SETTINGS = records.RunSettings(Settings(text="story.txt"), "0" * 64)
@@ -92,16 +92,22 @@ def test_a_history_of_an_earlier_version_has_only_perplexities(
         assert found.val_loss == pytest.approx(wanted.val_loss)
 
 
-def test_a_norm_that_is_not_known_is_an_empty_cell(tmp_path: Path) -> None:
+def test_a_rate_or_norm_that_is_not_known_is_an_empty_cell(tmp_path: Path) -> None:
+    class Scheduled(RNNLM):
+        def configure_optimizers(self) -> SGD:
+            self.lr = lambda update: 1.0
+            return SGD(self, 1.0)
+
     class Unclipped(Trainer):
         def clip_gradients(self, grad_clip_val: float, model: RNNLM) -> None:
             pass
 
-    model = RNNLM(RNN(28, 6), 28, lr=1)
+    model = Scheduled(RNN(28, 6), 28)
     Unclipped(1, gradient_clip_val=1).fit(model, TimeMachine(64, 8, num_train=64, num_val=64))
     elman.save(tmp_path / "run", model)
-    assert (tmp_path / "run" / "history.csv").read_text().endswith(",1.0,\n")
-    assert run.read_history(tmp_path / "run")[0].gradient_norm is None
+    assert (tmp_path / "run" / "history.csv").read_text().endswith(",,\n")
+    (epoch,) = run.read_history(tmp_path / "run")
+    assert (epoch.learning_rate, epoch.gradient_norm) == (None, None)
 
 
 def test_the_engine_computes_a_loaded_model_unless_another_framework_is_named(

@@ -23,6 +23,7 @@ from elman.core.errors import (
     DivergedError,
     ElmanError,
     is_finite_number,
+    is_number,
     require_at_least,
     require_number,
 )
@@ -43,6 +44,7 @@ from elman.core.training.history import (
     check_forms,
 )
 from elman.core.training.partitioned import PartitionedStep
+from elman.core.training.picture import Picture
 from elman.core.training.progress import progress
 from elman.core.training.schedule import warn_of_sgd
 from elman.core.training.sharded import ShardedStep, Shards
@@ -451,6 +453,12 @@ class Trainer(HyperParameters):
             finally:
                 del self._progress_display  # its locks would prevent copying the trainer
 
+    def plot(self) -> Picture:
+        """The curves of the model, as a notebook shows them during `fit`."""
+        if self.model is None:
+            raise ElmanError("a trainer has no curves before its training: call fit first")
+        return Picture(self.model.board.figure())
+
     def stop(self) -> None:
         """End the training with this epoch, after its validation."""
         self._stopped = True
@@ -475,8 +483,9 @@ class Trainer(HyperParameters):
 
     @property
     def learning_rate(self) -> float:
-        """Learning rate of the last update; NaN if the model has no attribute `lr`."""
-        return float(ModelAttributes.of(self.model).lr) * self.learning_rate_factor
+        """Learning rate of the last update; NaN if the model's attribute `lr` is no number."""
+        lr = ModelAttributes.of(self.model).lr
+        return float(lr) * self.learning_rate_factor if is_number(lr) else math.nan
 
     @property
     def _time_is_up(self) -> bool:
