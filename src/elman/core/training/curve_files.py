@@ -27,7 +27,7 @@ NARROW = 20.0  # ratio of the perplexities in a picture, below which ticks are e
 NATS = "loss in nats per token"
 MARGIN = 0.1  # in inches, Matplotlib's default around the extent of a figure
 ABOVE: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 1)}  # position of a legend
-STYLES = {"training": ":", "validation": "-"}  # of the lines of a comparison
+STYLES: dict[str, Any] = {"training": ":", "validation": "-"}  # of the lines of a comparison
 MAX_EXTRA_WIDTH = 6.0  # in points, of the first line of a comparison over the last
 
 
