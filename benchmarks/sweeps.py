@@ -11,6 +11,7 @@ or trained twice.
 
 import argparse
 import csv
+import math
 import random
 import re
 import statistics
@@ -49,10 +50,11 @@ def sweep(
 
 
 def losses(folder: Path) -> list[float]:
-    """Losses of the trials of a sweep that have ended."""
+    """Losses of the trials of a sweep that have ended, in nats per character."""
     with (folder / "trials.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    return [float(row["loss"]) for row in rows if row["state"] == "complete"]
+    ended = [row for row in rows if row["state"] == "complete"]
+    return [math.log(2) * float(row["val_bits_per_character"]) for row in ended]
 
 
 def search(seeds: int, trials: int, minutes: float) -> None:
@@ -105,10 +107,10 @@ def kills(number: int) -> None:
             said += victim.communicate()[1]
         said += first.communicate()[1]
         done = subprocess.run(resume, cwd=folder, capture_output=True, text=True)
-        ended = re.findall(r"trial (\d+) of \d+: loss", said + done.stderr)
+        ended = re.findall(r"trial (\d+): .* bits/char", said + done.stderr)
         with (folder / "swept" / "trials.csv").open(newline="") as file:
             rows = list(csv.DictReader(file))
-        lost = trials - len({row["run"] for row in rows if row["loss"] != "inf"})
+        lost = trials - len({row["run"] for row in rows if row["val_bits_per_character"] != "inf"})
         print_header(["kills", "trials", "ended", "lost", "trained twice to the end"])
         print_row([number, trials, len(rows), lost, len(ended) - len({*ended})])
 

@@ -19,7 +19,7 @@ ONLY_COMMAND = {
     "train": {"resume", "help_all"},  # elman.resume
     "evaluate": {"as_json"},
     "score": {"by", "top", "file"},  # of the printed table; file is `text`
-    "compare": {"as_json", "plot"},  # Comparison.plot()
+    "compare": {"as_json", "everything", "plot"},  # to_json(), to_dict() and plot()
     "sweep": {"help_all"},
     "plan": {"as_json", "help_all"},
     "prepare": {"texts"},  # `text`, `more_texts`

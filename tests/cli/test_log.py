@@ -19,6 +19,8 @@ COLUMNS = {
     "perplexity/training": "train_ppl",
     "perplexity/validation": "val_ppl",
     "training/tokens_per_second": "tokens_per_second",
+    "loss/training": "train_loss",
+    "loss/validation": "val_loss",
 }
 
 

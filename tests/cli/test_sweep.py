@@ -4,6 +4,7 @@ import csv
 import gc
 import json
 import math
+import random
 import re
 import shlex
 import signal
@@ -19,13 +20,27 @@ from typing import Any
 
 import optuna
 import pytest
+from matplotlib.figure import Figure
 
 import elman as package
 from elman.core.errors import ElmanError
 from elman.core.experiments.settings import Settings
-from elman.core.experiments.sweep import BEHIND, Report, Sweep, Worker, begin, check_texts
+from elman.core.experiments.sweep import (
+    BEHIND,
+    COMPARED,
+    Report,
+    Row,
+    Sweep,
+    Worker,
+    begin,
+    check_texts,
+)
+from elman.core.experiments.sweep_plots import _draw_trials
 from elman.core.experiments.sweep_report import command
+from elman.core.model.evaluation import evaluate
 from elman.core.training.callback import Callback
+from elman.core.training.history import Epoch
+from elman.numpy import RNN, RNNLM, TextFile
 from tests.conftest import Command, CommandIn, command_line
 
 FIXED = ("--recipe", "book", "--epochs", "2", "--batch-size", "16", "--optimizer", "adam")
@@ -64,7 +79,7 @@ def test_every_trial_is_a_run(
     compared = elman_in(folder)("compare", *runs)
     assert compared.returncode == 0, compared.stderr
     assert all(run in compared.stdout for run in runs)
-    losses = [float(row["loss"]) for row in rows]
+    losses = [float(row["val_bits_per_character"]) for row in rows]
     assert losses == sorted(losses)
     assert (folder / "found" / "history.png").read_bytes().startswith(b"\x89PNG")
 
@@ -72,11 +87,54 @@ def test_every_trial_is_a_run(
 def test_the_table_has_the_losses_that_the_trials_end_with(
     done: subprocess.CompletedProcess[str], folder: Path
 ) -> None:
-    ended = re.findall(r"trial (\d+) of 12: loss ([\d.]+)", done.stderr)
+    ended = re.findall(r"trial (\d{4}): ([\d.]+) bits/char", done.stderr)
     assert "ended early" in done.stderr
-    losses = {int(row["run"]) + 1: float(row["loss"]) for row in table(folder / "found")}
-    for number, loss in ended:
-        assert losses[int(number)] == pytest.approx(float(loss), abs=6e-5)
+    losses = {row["run"]: row["val_bits_per_character"] for row in table(folder / "found")}
+    assert {run: float(loss) for run, loss in ended} == {
+        run: pytest.approx(float(loss), abs=6e-4) for run, loss in losses.items() if loss != "inf"
+    }
+
+
+def test_a_picture_has_the_losses_of_the_table_and_tells_pruned_trials_from_complete_ones() -> None:
+    of_state = {"complete": {0: 2.5, 3: 2.25}, "pruned": {1: 2.375, 12: 3.0}}
+    trials = [
+        Row(f"{number:04}", state, loss, {})
+        for state, losses in of_state.items()
+        for number, loss in losses.items()
+    ]
+    axes = Figure().subplots()
+    _draw_trials(axes, [*trials, Row("0002", "diverged", math.inf, {})])
+    lowest, complete, pruned = axes.lines
+    for line, losses in ((complete, of_state["complete"]), (pruned, of_state["pruned"])):
+        assert dict(zip(*line.get_data(), strict=True)) == losses
+    assert complete.get_marker() != pruned.get_marker()
+    assert list(lowest.get_ydata()) == [2.5, 2.25]
+    assert "bits per character" in axes.get_ylabel()
+    axes.figure.canvas.draw()
+    names = [label.get_text() for label in axes.get_xticklabels()]
+    assert {"0000", "0012"} <= {*names}
+    assert all(re.fullmatch(r"[−\d]\d{3,}", name) for name in names)
+
+
+def test_trials_of_different_speed_are_compared_on_the_same_characters(tmp_path: Path) -> None:
+    """A validation of a slow trial reads less, and an easier part has a lower loss."""
+    chance = random.Random(0)
+    text = "".join(chance.choice("abc ") for _ in range(20 * COMPARED))
+    (tmp_path / "text.txt").write_text(text)
+    study, reported = optuna.create_study(), []
+    for batch_size, loss in ((8, 1.0), (64, 2.0)):
+        data = TextFile(tmp_path / "text.txt", batch_size, 16)
+        model = RNNLM(RNN(len(data.vocab), 4), len(data.vocab), lr=1)
+        trainer = SimpleNamespace(
+            **{"data": data, "model": model, "in_bits": None, "progress": 0.2},
+            history=[Epoch(1, 1.0, loss, 1.0, 1.0)],
+        )
+        trial = study.ask()
+        Report(trial).after_epoch(trainer)
+        reported.append(study.trials[-1].intermediate_values)
+    start = len(data.train)
+    read = evaluate(model, text[start : start + COMPARED + 1], data.codec)
+    assert reported == [{5: pytest.approx(read.loss)}] * 2
 
 
 def test_trials_with_other_tokens_are_compared_by_the_loss_per_character(
@@ -91,7 +149,7 @@ def test_trials_with_other_tokens_are_compared_by_the_loss_per_character(
     for row in rows:
         shown = elman_in(folder)("info", f"tokens/trials/{row['run']}", "--json").stdout
         bits = json.loads(shown)["results"]["val_bits_per_character"]
-        assert float(row["loss"]) == pytest.approx(bits * math.log(2), rel=1e-6)
+        assert float(row["val_bits_per_character"]) == pytest.approx(bits, rel=1e-6)
 
 
 def test_the_best_trial_is_repeated_by_its_command(
@@ -163,7 +221,7 @@ def kill_after(folder: Path, words: tuple[str, ...], trials: int) -> None:
     assert process.stderr
     begun = 0
     for line in process.stderr:
-        begun += "elman: trial " in line and "loss" not in line
+        begun += re.match(r"elman: trial \d{4} \(", line) is not None
         if begun == trials:
             break
     process.send_signal(signal.SIGKILL)

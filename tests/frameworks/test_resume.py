@@ -52,7 +52,11 @@ def made_ready(module: Any, story: Path, case: dict[str, Any]) -> tuple[Any, Any
 
 
 def outcome(module: Any, trainer: Any, model: Any) -> tuple[dict[str, np.ndarray], list[Any]]:
-    history = [(epoch.epoch, epoch.train_loss, epoch.val_loss) for epoch in trainer.history]
+    history = [
+        (epoch.epoch, epoch.train_loss, epoch.val_loss, epoch.learning_rate, epoch.gradient_norm)
+        for epoch in trainer.history
+    ]
+    assert all(isinstance(value, float) for _, *values in history for value in values)
     return module.export_weights(model), [*history, trainer.val_batch_idx]
 
 

@@ -16,8 +16,8 @@ from elman.core.experiments import pair_training
 from elman.core.experiments.choice import choose
 from elman.core.experiments.pair_run import load_pair_run
 from elman.core.experiments.pair_training import PairTraining
-from elman.core.files.atomic import new_folder
 from elman.core.files import tensors
+from elman.core.files.atomic import new_folder
 from elman.core.training.history import Epoch
 from tests.conftest import Command
 from tests.frameworks.test_pairs import PLURALS, TRAINED, WORDS, train_plurals

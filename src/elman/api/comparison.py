@@ -6,7 +6,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from elman.api.picture import Picture
 from elman.api.run import Run, run_paths
 from elman.api.terms import in_python, python_terms
 from elman.core import html_tables
@@ -17,6 +16,7 @@ from elman.core.experiments.table import compared, table
 from elman.core.model.metrics import Evaluation
 from elman.core.text import in_memory
 from elman.core.text.in_memory import TextLike
+from elman.core.training.picture import Picture
 
 DIGEST = "init sha256"  # a column that is too wide for a notebook, next to `init`
 
@@ -30,7 +30,7 @@ class Comparison:
         self._names = names
 
     def to_dict(self) -> dict[str, list[Any]]:
-        """Settings and results as columns by name, for `pandas.DataFrame`."""
+        """All settings and results as columns by name, for `pandas.DataFrame`."""
         results = self._compared.results
         rows = [{"run": each.run, **each.settings, **each.results} for each in results]
         names = dict.fromkeys(name for row in rows for name in row)
@@ -45,7 +45,7 @@ class Comparison:
         from elman.core.training.curve_files import comparison
 
         found = self._compared
-        curves = {self._names.get(path, path): both for path, both in found.curves.items()}
+        curves = {self._names.get(path, path): both for path, both in found.drawn().items()}
         return Picture(comparison(curves, found.unit, found.by_time))
 
     def _shown(self) -> list[Result]:
@@ -66,7 +66,7 @@ class Comparison:
         notes = [html_tables.paragraph(in_python(note)) for note in found.notes]
         words = {name: texts for name, texts in found.words.items() if name != DIGEST}
         rows = html_tables.of_columns(words | found.numbers, len(words))
-        return "".join([rows, html_tables.paragraph(found.same), *notes])
+        return "".join([rows, *notes])
 
 
 @python_terms

@@ -10,7 +10,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from elman.api.picture import Picture
 from elman.api.temporary import TemporaryFolder
 from elman.api.terms import python_terms
 from elman.core import html_tables
@@ -25,6 +24,7 @@ from elman.core.model.text_model import Score, scores
 from elman.core.text import in_memory
 from elman.core.text.in_memory import TextLike
 from elman.core.training.history import Epoch
+from elman.core.training.picture import Picture
 
 if TYPE_CHECKING:
     from elman.core.experiments.dynamic import AdaptingModel
@@ -152,8 +152,7 @@ class Run:
     @python_terms
     def history(self) -> dict[str, list[Any]]:
         """Columns of the history by name, for `pandas.DataFrame`."""
-        by_time = self._record is not None and self._record.settings.by_time
-        return run.columns(self._epochs, by_time)
+        return run.columns(self._epochs, run.read_any_config(self.path).training)
 
     @property
     def _epochs(self) -> list[Epoch]:

@@ -18,6 +18,8 @@ from elman.core.files.paths import as_path
 from elman.core.text.in_memory import TextLike
 from elman.core.valid_values import TIME_MACHINE
 
+LOSS = "val_bits_per_character"
+
 
 class Sweep:
     """A folder of trials, each a run. `elman.sweep(resume=this)` continues it."""
@@ -32,12 +34,13 @@ class Sweep:
 
     @property
     def trials(self) -> list[dict[str, Any]]:
-        """Run, state, loss in nats per character and values of each trial, best first."""
+        """Run, state, `val_bits_per_character` and values of each trial, best first."""
         from elman.core.experiments import sweep
 
         runs = self.path / sweep.TRIALS
         return [
-            {"run": runs / row.run, "state": row.state, "loss": row.loss, **row.params}
+            {"run": runs / row.run, "state": row.state, LOSS: row.val_bits_per_character}
+            | row.params
             for row in sweep.rows(self._worker.study)
         ]
 
@@ -60,14 +63,14 @@ class Sweep:
 
     def __repr__(self) -> str:
         lines = [
-            ", ".join([f"{each['loss']:.4f} {each['state']}", *_values(each)])
+            ", ".join([f"{each[LOSS]:.3f} bits/char {each['state']}", *_values(each)])
             for each in self.trials
         ]
         return "\n".join([f"Sweep({str(self.path)!r})", *lines])
 
 
 def _values(trial: dict[str, Any]) -> list[str]:
-    own = ("run", "state", "loss")
+    own = ("run", "state", LOSS)
     return [f"{name}={value}" for name, value in trial.items() if name not in own]
 
 

@@ -28,18 +28,25 @@ def compare(
         str | None,
         typer.Option(metavar="TEXT", help="Evaluate all runs on this text."),
     ] = None,
-    plot: Annotated[Path, typer.Option(help="File of the plot.", **PATH)] = Path("compare.png"),
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also print the settings that all runs have in common.")
+    ] = False,
+    plot: Annotated[
+        Path | None, typer.Option(help="Plot the curves of all runs into this file.", **PATH)
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Compare runs in a table and a plot."""
+    """Compare runs in a table."""
     from elman.core.experiments import compare
     from elman.core.training.curve_files import load_matplotlib
 
     if on is not None:
         check_on(on)
-    load_matplotlib()
+    if plot is not None:
+        load_matplotlib()
     evaluate = None if on is None else partial(_evaluate, text=on)
-    compare.compare(runs, plot, print_runs if as_json else partial(print_table, on=on), evaluate)
+    shown = print_runs if as_json else partial(print_table, on=on, everything=everything)
+    compare.compare(runs, plot, shown, evaluate)
 
 
 def check_on(text: str) -> None:

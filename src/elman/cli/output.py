@@ -54,11 +54,11 @@ class Table:
         return "  ".join(map(format, row, self._formats))
 
 
-def print_table(runs: "Sequence[Result]", on: str | None = None) -> None:
+def print_table(runs: "Sequence[Result]", on: str | None = None, everything: bool = False) -> None:
     """Print runs as a table, and the text that they were evaluated on."""
     from elman.core.experiments.table import table
 
-    print(table(runs))
+    print(table(runs, everything))
     if on is not None:
         show(f"evaluated on {on}")
 

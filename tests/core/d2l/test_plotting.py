@@ -1,5 +1,6 @@
 """Curves: kept everywhere, drawn in place in a notebook."""
 
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -10,6 +11,8 @@ from matplotlib.figure import Figure
 from nbclient import NotebookClient
 
 from elman.core.d2l.plotting import EARLIER_ALPHA, Point, ProgressBoard, plot
+from elman.core.errors import ElmanError
+from elman.numpy import RNN, RNNLM, TimeMachine, Trainer
 
 mpl.use("Agg")
 
@@ -26,6 +29,17 @@ def test_no_figure_is_shown_outside_a_notebook(capsys: pytest.CaptureFixture[str
     board.draw(1, 1, "line")
     assert board.fig is None
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_script_saves_the_curves_of_a_training_in_a_file_that_it_names(tmp_path: Path) -> None:
+    trainer = Trainer(1, show_progress=False)
+    with pytest.raises(ElmanError, match="no curves before its training: call fit first"):
+        trainer.plot()
+    trainer.fit(RNNLM(RNN(28, 4), 28, lr=1), TimeMachine(16, 8, num_train=32, num_val=16))
+    for name in ("curves.svg", "curves.png"):
+        trainer.plot().save(tmp_path / name)
+    assert "<!-- val_ppl -->" in (tmp_path / "curves.svg").read_text()
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_figure_shows_every_curve_with_its_label() -> None:

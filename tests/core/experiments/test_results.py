@@ -1,8 +1,13 @@
 """A table of runs: what differs is a column, what is the same a line, what misleads a note."""
 
 import re
+import shutil
+import sys
 from dataclasses import replace
+from os import terminal_size
 from typing import Any
+
+import pytest
 
 from elman.core.experiments.results import Part, Result
 from elman.core.experiments.table import overview, table
@@ -30,8 +35,9 @@ def another(text_sha256: str = "0" * 64, unknown: float = 0.0, **settings: Any) 
 
 
 def test_settings_that_differ_are_columns_and_equal_ones_a_line() -> None:
-    above, heads, *rows = table([ONE, another(lr=0.5)]).splitlines()
-    assert above == "common settings: text story.txt, tokenizer char, vocab 40"
+    assert "common" not in table([ONE, another(lr=0.5)])
+    heads, *rows, below = table([ONE, another(lr=0.5)], everything=True).splitlines()
+    assert below == "common settings: text story.txt, tokenizer char, vocab 40"
     assert re.split("  +", heads) == [
         *("run", "lr", "train ppl", "val ppl", "val bits/char", "test loss", "test bits/char"),
         *("tokens/s", "seconds"),
@@ -52,26 +58,40 @@ def test_numbers_that_do_not_compare_are_left_out_or_noted() -> None:
     ):
         lines = table([ONE, other]).splitlines()
         assert lines[-1] == tokens
-        assert "ppl" not in lines[1]
-        assert "loss" not in lines[1]
-    assert table([ONE, another("1" * 64, text="other.txt")]).splitlines()[4:] == [texts]
+        assert "ppl" not in lines[0]
+        assert "loss" not in lines[0]
+    assert table([ONE, another("1" * 64, text="other.txt")]).splitlines()[3:] == [texts]
     assert "differ" not in table([ONE, another(text="a copy.txt")])
     same_name = table([ONE, another("1" * 64)]).splitlines()
-    assert same_name[4:] == [texts]
-    assert "story.txt 11111111" in same_name[3]
+    assert same_name[3:] == [texts]
+    assert "story.txt 11111111" in same_name[2]
 
 
 def test_unknown_tokens_are_a_column_where_there_are_some() -> None:
     assert "unknown" not in table([ONE, another()])
-    assert "3.10%" in table([ONE, another(unknown=0.031)]).splitlines()[3]
+    assert "3.10%" in table([ONE, another(unknown=0.031)]).splitlines()[2]
 
 
 def test_results_on_a_share_of_the_test_part_are_marked() -> None:
     partial = replace(ONE, run="runs/two", results=ONE.results | {"test_read": 0.3})
-    _, _, one, two, note = table([ONE, partial]).splitlines()
+    _, one, two, note = table([ONE, partial]).splitlines()
     assert one.split()[4:6] == ["1.8000", "2.600"]
     assert two.split()[4:6] == ["1.8000*", "2.600*"]
     assert note == "* on a share of the test part: evaluation time was limited"
+
+
+def test_a_note_belongs_to_a_mark_in_the_table_and_says_no_cure_twice() -> None:
+    """A run on a share of another test part has one mark, as has a run on another text."""
+    test = {"test": Part("c", None, 300)}
+    results = ONE.results | {"test_read": 0.3}
+    partial = replace(ONE, run="runs/two", results=results, parts=ONE.parts | test)
+    assert [line[0] for line in table([ONE, partial]).splitlines()[3:]] == ["*"]
+    unspelled = {"test_unknown_share": 0.03, "test_bits_per_character": None}
+    parts = {"val": Part("c", 800, 1000), "test": Part("d", None, 1000)}
+    other = replace(another("1" * 64), results=ONE.results | unspelled, parts=parts)
+    notes = table([ONE, other]).splitlines()[3:]
+    assert [note.count("--on FILE") for note in notes] == [0, 1]
+    assert notes[0] == "+ on other characters than the first run"
 
 
 def test_results_on_other_characters_than_those_of_the_first_run_are_marked() -> None:
@@ -83,8 +103,8 @@ def test_results_on_other_characters_than_those_of_the_first_run_are_marked() ->
         other = replace(ONE, run="runs/two", parts=ONE.parts | {"test": part})
         lines = table([ONE, other]).splitlines()
         mark = "+" if marked else ""
-        assert lines[3].split()[3:6] == ["2.500", f"1.8000{mark}", f"2.600{mark}"]
-        assert (len(lines) == 5) == marked
+        assert lines[2].split()[3:6] == ["2.500", f"1.8000{mark}", f"2.600{mark}"]
+        assert (len(lines) == 4) == marked
 
 
 def test_of_other_tokens_even_a_few_characters_are_another_part() -> None:
@@ -148,10 +168,17 @@ def test_an_overview_has_a_row_for_each_run() -> None:
     ]
 
 
-def test_a_table_is_no_wider_than_a_screen_and_shows_strangers_words_on_one_line() -> None:
+@pytest.mark.parametrize(("width", "blocks"), [(None, 2), (80, 4), (1000, 1)])
+def test_a_table_is_no_wider_than_a_screen_and_shows_strangers_words_on_one_line(
+    monkeypatch: pytest.MonkeyPatch, width: int | None, blocks: int
+) -> None:
+    if width is not None:  # a terminal
+        monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+        monkeypatch.setattr(shutil, "get_terminal_size", lambda: terminal_size((width, 24)))
     settings = {f"setting_{n}": "x" * 100 + "\n" for n in range(4)}
-    lines = table([replace(ONE, settings=ONE.settings | settings), another()]).splitlines()
-    assert max(map(len, lines)) <= 120
+    both = [replace(ONE, settings=ONE.settings | settings), another()]
+    lines = table(both, everything=True).splitlines()
+    assert max(map(len, lines)) <= (width or 120)
     assert [line.split()[0] for line in lines if line and "common settings" not in line] == [
-        *["run", "runs/one", "runs/two"] * 2
+        *["run", "runs/one", "runs/two"] * blocks
     ]

@@ -30,7 +30,7 @@ from elman.core.files import atomic, tensors
 from elman.core.model import weights
 from elman.core.model.weights import Architecture
 from elman.core.training import curve_files
-from elman.numpy import RNN, RNNLM, TimeMachine, Trainer
+from elman.numpy import RNN, RNNLM, SGD, TimeMachine, Trainer
 from tests.robustness.faults import failing
 
 SETTINGS = records.RunSettings(Settings(text="story.txt"), "0" * 64)
@@ -61,10 +61,43 @@ def test_a_saved_model_comes_back_with_its_weights_vocabulary_and_history(
     assert loaded.predict("it has", 20, vocab) == trained.predict("it has", 20, vocab)
     with (folder / "history.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["epoch", "train_ppl", "val_ppl", "tokens_per_second", "seconds"]
+    assert list(rows[0]) == [
+        *("epoch", "train_ppl", "val_ppl", "tokens_per_second", "seconds"),
+        *("train_loss", "val_loss", "train_bits_per_character", "val_bits_per_character"),
+        *("learning_rate", "gradient_norm"),
+    ]
     assert [row["epoch"] for row in rows] == ["1", "2"]
+    read = run.read_history(folder)
+    for name in ("train_loss", "val_loss", "seconds", "learning_rate", "gradient_norm"):
+        wanted = [getattr(epoch, name) for epoch in trained.trainer.history]
+        assert [getattr(epoch, name) for epoch in read] == wanted
+    last = {name: float(value) for name, value in rows[-1].items()}
+    assert last["learning_rate"] == 1
+    assert last["gradient_norm"] == trained.trainer.gradient_norm > 0
+    for part in ("train", "val"):  # tokens are characters
+        loss = last[f"{part}_loss"]
+        assert last[f"{part}_ppl"] == pytest.approx(np.exp(loss))
+        assert last[f"{part}_bits_per_character"] == pytest.approx(loss / np.log(2))
     assert (folder / "curves.svg").exists()
     assert (folder / "curves.png").exists()
+
+
+def test_a_rate_or_norm_that_is_not_known_is_an_empty_cell(tmp_path: Path) -> None:
+    class Scheduled(RNNLM):
+        def configure_optimizers(self) -> SGD:
+            self.lr = lambda update: 1.0
+            return SGD(self, 1.0)
+
+    class Unclipped(Trainer):
+        def clip_gradients(self, grad_clip_val: float, model: RNNLM) -> None:
+            pass
+
+    model = Scheduled(RNN(28, 6), 28)
+    Unclipped(1, gradient_clip_val=1).fit(model, TimeMachine(64, 8, num_train=64, num_val=64))
+    elman.save(tmp_path / "run", model)
+    assert (tmp_path / "run" / "history.csv").read_text().endswith(",,\n")
+    (epoch,) = run.read_history(tmp_path / "run")
+    assert (epoch.learning_rate, epoch.gradient_norm) == (None, None)
 
 
 def test_the_engine_computes_a_loaded_model_unless_another_framework_is_named(
@@ -492,7 +525,7 @@ def test_a_history_of_nothing_but_line_ends_or_cells_is_refused_at_once(
     with path.open("a") as file:
         file.write(unit * (1 << 21))
     tracemalloc.start()
-    with pytest.raises(ElmanError, match=r"cannot read .*history.csv: row \d must have 5 numbers"):
+    with pytest.raises(ElmanError, match=r"cannot read .*history.csv: row \d must have 11 numbers"):
         run.read_history(folder)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()

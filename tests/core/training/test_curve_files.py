@@ -193,9 +193,9 @@ def test_a_run_and_a_table_need_no_picture(
     messages = [line for line in trained.stderr.splitlines() if line.startswith("elman: ")]
     line = "elman: cannot draw {}: out of ink"
     run = line.format("curves.svg") + "; the rest of the run is saved"
-    assert messages == [run, run, line.format("runs.png")]
+    assert messages == [run, run, line.format("runs/curves.png")]
     assert (tmp_path / "runs" / "numba" / "config.json").exists()
-    compared = elman_process("compare", "runs/numpy")
+    compared = elman_process("compare", "runs/numpy", "--plot", "both.png")
     assert compared.returncode == 1
     assert compared.stdout.splitlines()[-1].startswith("runs/numpy")
-    assert compared.stderr == line.format("compare.png") + "\n"
+    assert compared.stderr == line.format("both.png") + "\n"

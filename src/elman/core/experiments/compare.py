@@ -31,6 +31,7 @@ from elman.core.training.curve_files import (
 from elman.core.valid_values import FRAMEWORKS, TIME_MACHINE
 
 log = logging.getLogger("elman")
+PICTURE = "curves.png"  # in a folder of runs that were trained together
 
 
 @dataclass(frozen=True)
@@ -65,28 +66,19 @@ def _interpreters(name: str) -> list[Interpreter]:
 
 
 @contextmanager
-def new_group(path: Path, numbered: bool) -> Iterator[tuple[Path, Path]]:
-    """Make a folder for runs; yield it and the path of its picture. Remove the folder if empty.
+def new_group(path: Path, numbered: bool) -> Iterator[Path]:
+    """Make a folder for runs. Remove it if it is empty at the end.
 
     If it exists and `numbered` is true, the folder is the first of NAME-2, NAME-3, ... that does
-    not exist. The picture is a new file in the current folder.
+    not exist.
     """
-
-    def make(path: Path) -> None:
-        atomic.check_new(_picture(path))
-        path.mkdir()
-
     with atomic.make_parents(path):
-        path = atomic.make_new(path, make, numbered)
+        path = atomic.make_new(path, Path.mkdir, numbered)
         try:
-            yield path, _picture(path)
+            yield path
         finally:
             with suppress(OSError):  # not empty
                 path.rmdir()
-
-
-def _picture(path: Path) -> Path:
-    return Path(path.name + ".png")
 
 
 def train_in(
@@ -98,7 +90,7 @@ def train_in(
     show: Callable[[Sequence[Result]], None],
     cells: Path | None,
 ) -> None:
-    """Train in several frameworks, pass the runs to `show`, and plot their curves.
+    """Train in several frameworks, pass the runs to `show`, and plot their curves in `folder`.
 
     - `frameworks`: their names, in the syntax of `interpreters`.
     - `given`: settings of all trainings.
@@ -121,12 +113,12 @@ def train_in(
             "recipe: book, so that all frameworks train with the same settings; with one framework "
             "they are chosen for the text"
         )
-    with new_group(folder, numbered) as (folder, picture):
+    with new_group(folder, numbered) as folder:
         runs, failed = train_each(found, settings, options, folder, cells)
     if runs:
         load_matplotlib()
         try:
-            compare(runs, picture, show)
+            compare(runs, folder / PICTURE, show)
         except MachineError as error:  # the runs are kept
             log.warning("%s", error)
     if failed:
@@ -210,6 +202,16 @@ class Comparison:
     unit: str
     by_time: bool = False
 
+    def drawn(self) -> dict[str, Curves]:
+        """The curves. A notice names each run that has none."""
+        for each in self.results:
+            if each.run not in self.curves:
+                log.info(
+                    "%s has no curve in bits: its version of elman did not count characters",
+                    each.run,
+                )
+        return self.curves
+
 
 def read(paths: Sequence[Path], evaluate: Callable[[Path], Evaluation] | None = None) -> Comparison:
     """Read runs or folders of runs; `evaluate` evaluates each run on the same text."""
@@ -219,25 +221,23 @@ def read(paths: Sequence[Path], evaluate: Callable[[Path], Evaluation] | None = 
     by_time = any(map(_is_by_time, runs))
     curves = {str(each.folder): _curves(each, in_bits, by_time) for each in runs}
     drawn = {name: both for name, both in curves.items() if both is not None}
-    for name in curves:
-        if name not in drawn:
-            log.info("%s has no curve in bits: no characters of a validation are recorded", name)
     unit = "bits per character" if in_bits else "perplexity"
     return Comparison(results, drawn, unit, by_time)
 
 
 def compare(
     paths: Sequence[Path],
-    plot: Path,
+    plot: Path | None,
     show: Callable[[Sequence[Result]], None],
     evaluate: Callable[[Path], Evaluation] | None = None,
 ) -> None:
-    """Pass the results of some runs to `show`, and plot their curves into the file `plot`."""
-    check_picture(plot)
+    """Pass the results of some runs to `show`, and plot their curves into `plot` if it is given."""
+    if plot is not None:
+        check_picture(plot)
     compared = read(paths, evaluate)
     show(compared.results)
-    if compared.curves:
-        save_comparison(plot, compared.curves, compared.unit, compared.by_time)
+    if plot is not None and (curves := compared.drawn()):
+        save_comparison(plot, curves, compared.unit, compared.by_time)
         log.info("curves: %s", plot)
 
 

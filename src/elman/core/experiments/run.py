@@ -34,9 +34,12 @@ from elman.core.valid_values import CHAR, MAX_EPOCHS
 log = logging.getLogger("elman")
 WEIGHTS = "model.safetensors"
 MEASURED = ("train_ppl", "val_ppl", "tokens_per_second", "seconds")
-HISTORY = ("epoch", *MEASURED)
-HISTORY_BY_TIME = ("point", *MEASURED, "tokens", "passes")
-MAX_HISTORY_BYTES = 1 << 26  # about 100 for an epoch
+LOSSES = ("train_loss", "val_loss")  # nats per token
+BITS = ("train_bits_per_character", "val_bits_per_character")
+LAST = (*LOSSES, *BITS, "learning_rate", "gradient_norm")
+HISTORY = ("epoch", *MEASURED, *LAST)
+HISTORY_BY_TIME = ("point", *MEASURED, "tokens", "passes", *LAST)
+MAX_HISTORY_BYTES = 1 << 27  # about 250 for an epoch
 MAX_ROW = 1000  # characters in a line of a history
 
 
@@ -69,9 +72,7 @@ def write_model(
 ) -> None:
     """Write weights, history and, at last, config.json into `folder`."""
     tensors.write(folder / WEIGHTS, values)
-    training = config.training
-    by_time = training is not None and training.settings.by_time
-    atomic.write(folder / "history.csv", _history(history, by_time))
+    atomic.write(folder / "history.csv", _history(history, config.training))
     json_files.write(folder / CONFIG, asdict(config))
 
 
@@ -120,22 +121,30 @@ def add_test(folder: Path, test: Evaluation, share: float) -> None:
         log.warning("%s; the rest of the run is saved", error)
 
 
-def _history(history: Sequence[Epoch], by_time: bool) -> bytes:
+def _history(history: Sequence[Epoch], record: TrainingRecord | None) -> bytes:
     file = io.StringIO(newline="")
     table = csv.writer(file)
-    found = columns(history, by_time)
+    found = columns(history, record)
     table.writerow(found)
     table.writerows(zip(*found.values(), strict=True))
     return file.getvalue().encode()
 
 
-def columns(history: Sequence[Epoch], by_time: bool = False) -> dict[str, list[Any]]:
-    """Columns of history.csv by name."""
+def columns(history: Sequence[Epoch], record: TrainingRecord | None = None) -> dict[str, list[Any]]:
+    """Columns of history.csv by name. What is not known is None."""
+    trained, validated = (None, None) if record is None else (record.trained, record.validated)
     rows = [
-        {**vars(each), "point": each.epoch, "train_ppl": each.train_ppl, "val_ppl": each.val_ppl}
+        {
+            **vars(each),
+            "point": each.epoch,
+            "train_ppl": each.train_ppl,
+            "val_ppl": each.val_ppl,
+            "train_bits_per_character": trained and bits_per_character(each.train_loss, trained),
+            "val_bits_per_character": validated and bits_per_character(each.val_loss, validated),
+        }
         for each in history
     ]
-    names = HISTORY_BY_TIME if by_time else HISTORY
+    names = HISTORY_BY_TIME if record is not None and record.settings.by_time else HISTORY
     return {name: [row[name] for row in rows] for name in names}
 
 
@@ -205,17 +214,18 @@ def read_history(folder: Path) -> list[Epoch]:
 
 
 def _epoch(row: list[str], columns: Sequence[str], number: int) -> Epoch:
-    """Parse a row of a history. A perplexity may be infinite, or NaN if not measured."""
+    """Parse a row of a history. Losses and perplexities may be infinite, or NaN if not measured."""
     require_at_most(MAX_EPOCHS, epochs=number)
+    required = (columns[0], *MEASURED, *LOSSES)
     try:
         cells = dict(zip(columns, row, strict=True))
-        value = {name: float(cell) for name, cell in cells.items()}
+        value = {name: float(cell) for name, cell in cells.items() if cell or name in required}
     except ValueError as error:
         raise ElmanError(f"row {number} must have {len(columns)} numbers") from error
     kind = columns[0]
     if value.get(kind) != number:
         raise ElmanError(f"row {number} must begin with {number}, got {row[0][:40]!r}")
-    for name in value:
+    for name in (name for name in value if name not in (*LOSSES, *BITS)):
         if value[name] < 0 or ("ppl" in name and value[name] == 0):
             raise ElmanError(f"{name} of {kind} {number} must be above 0, got {value[name]}")
         if "ppl" not in name and not math.isfinite(value[name]):
@@ -223,12 +233,14 @@ def _epoch(row: list[str], columns: Sequence[str], number: int) -> Epoch:
     tokens = value.get("tokens")
     return Epoch(
         number,
-        math.log(value["train_ppl"]),
-        math.log(value["val_ppl"]),
+        value["train_loss"],
+        value["val_loss"],
         value["tokens_per_second"],
         value["seconds"],
         None if tokens is None else int(tokens),
         value.get("passes"),
+        value.get("learning_rate"),
+        value.get("gradient_norm"),
     )
 
 

@@ -39,10 +39,10 @@ from elman.core.experiments.session import Conduct, Ending, no_signals
 from elman.core.experiments.settings import Settings
 from elman.core.experiments.space import Range, Values
 from elman.core.files import atomic, json_files, regular
+from elman.core.model.evaluation import evaluate_tokens
 from elman.core.model.metrics import bits_per_character
 from elman.core.setting_fields import check_given
 from elman.core.training.callback import Callback, TrainerLike
-from elman.core.training.history import best_epoch
 
 try:
     import optuna
@@ -57,13 +57,14 @@ log = logging.getLogger("elman")
 warned: set[str] = set()  # warnings printed in trials
 
 SETTINGS, JOURNAL, TRIALS, TABLE = "sweep.json", "journal.log", "trials", "trials.csv"
-PARTS = 27  # of a training; its loss is compared with other trials after 3 and 9 of them
+PARTS, RUNGS = 27, (3, 9)  # of a training; the parts after which it is compared with others
+COMPARED = 1 << 14  # characters of the validation part that a comparison reads
 MAX_TRIALS, MAX_SETTINGS_BYTES = 100_000, 1 << 20
 FOLDER_FILES = ("store.json", "config.json", "model.safetensors")
 MIN_IMPORTANCE = 10  # trials needed for meaningful importances
 WAIT_SECONDS = 1.0  # between checks for trials of other processes
 FAILED, BEHIND, LOSS = "failed", "behind", "loss"  # attributes of a trial
-COMPLETE = "complete"
+COMPLETE, PRUNED = "complete", "pruned"
 Train = Callable[[Mapping[str, Any], Path, "Report"], float]
 
 
@@ -99,7 +100,10 @@ class Sweep:
 
 
 class Report(Callback):
-    """Report a training's lowest losses to Optuna, and end the training if it is behind others."""
+    """Report a training's losses to Optuna, and end the training if it is behind others.
+
+    All trials are measured on the same start of the validation part, however fast they are.
+    """
 
     def __init__(self, trial: Trial) -> None:
         self.trial = trial
@@ -108,20 +112,30 @@ class Report(Callback):
         self._last = max(reported, default=0)  # reported by a process that was killed
 
     def after_epoch(self, trainer: TrainerLike) -> None:
-        """Report once for each part of the training."""
+        """Report at each rung of the training."""
         part = int(PARTS * trainer.progress)
         if self.pruned and part >= self._last:  # its process was killed before ending it
             trainer.stop()
-        elif self._last < part < PARTS:
+        elif any(self._last < rung <= part for rung in RUNGS) and part < PARTS:
             self._last = part
-            loss = best_epoch(trainer.history).val_loss
-            if trainer.in_bits is not None:
-                loss = math.log(2) * trainer.in_bits[1](loss)
-            self.trial.report(loss, part)
+            self.trial.report(math.log(2) * bits_on_start(trainer), part)
             if self.trial.should_prune():
                 self.pruned = True
                 self.trial.set_user_attr(BEHIND, True)
                 trainer.stop()
+
+
+def bits_on_start(trainer: TrainerLike) -> float:
+    """Bits per character of a trainer's model on the start of the validation part.
+
+    The tokens of COMPARED characters are read, or of fewer if the part is shorter.
+    """
+    text = trainer.data.text
+    part = text.parts["validation"]
+    share = min(1.0, COMPARED / max(1, part.characters))
+    most = math.ceil(share * len(part.ids))
+    tokenizer = text.codec.tokenizer
+    return evaluate_tokens(trainer.model, part, tokenizer, most=most).bits_per_character
 
 
 def begin(folder: Path, sweep: Sweep) -> Sweep:
@@ -318,8 +332,9 @@ class Worker:
         report = Report(trial)
         given = space.applicable(self.sweep.given | trial.params)
         path = self.folder / TRIALS / _name(trial)
-        place = f"trial {trial.number + 1} of {self.sweep.trials}"
-        log.info("%s: %s", place, described(space.applicable(trial.params)))
+        place = f"trial {_name(trial)}"
+        values = described(space.applicable(trial.params))
+        log.info("%s (%d of %d): %s", place, trial.number + 1, self.sweep.trials, values)
         try:
             loss = train(given, path, report)
         except (MachineError, InterruptedWorkError):
@@ -331,13 +346,14 @@ class Worker:
             reason = "out of memory" if isinstance(error, MemoryError) else str(error)
             if not diverged and not any(row.state == COMPLETE for row in rows(self.study)):
                 raise ElmanError(  # all others may fail, too
-                    f"trial {trial.number + 1} is refused: {reason}; to try others, use elman "
+                    f"{place} is refused: {reason}; to try others, use elman "
                     f"sweep --resume {self.folder}"
                 ) from error
             log.warning("%s: %s", place, reason)
             return
-        log.info("%s: loss %.4f%s", place, loss, ", ended early" if report.pruned else "")
-        if report.pruned:  # Optuna keeps the loss of the comparison, which was a part earlier
+        bits = loss / math.log(2)
+        log.info("%s: %.3f bits/char%s", place, bits, ", ended early" if report.pruned else "")
+        if report.pruned:  # Optuna keeps the loss of the comparison, on other tokens
             trial.set_user_attr(LOSS, loss)
             self.study.tell(trial, state=TrialState.PRUNED)
         else:
@@ -405,11 +421,11 @@ def described(params: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Row:
-    """A trial that ended or is running: run, loss in nats per character, values."""
+    """A trial that ended or is running: run, state, validation loss, values."""
 
     run: str
     state: str
-    loss: float
+    val_bits_per_character: float
     params: dict[str, Any]
 
 
@@ -419,8 +435,8 @@ def rows(study: optuna.Study) -> list[Row]:
     for trial in study.get_trials(deepcopy=False):
         state = trial.user_attrs.get(FAILED, trial.state.name.lower())
         loss = trial.user_attrs.get(LOSS, math.inf if trial.value is None else trial.value)
-        found.append(Row(_name(trial), state, loss, trial.params))
-    return sorted(found, key=lambda row: (row.loss, row.run))
+        found.append(Row(_name(trial), state, loss / math.log(2), trial.params))
+    return sorted(found, key=lambda row: (row.val_bits_per_character, row.run))
 
 
 def write_table(folder: Path, study: optuna.Study) -> None:
@@ -429,10 +445,10 @@ def write_table(folder: Path, study: optuna.Study) -> None:
     file = io.StringIO(newline="")
     table = csv.writer(file)
     names = list(found[0].params) if found else []
-    table.writerow(["run", "state", "loss", *names])
+    table.writerow(["run", "state", "val_bits_per_character", *names])
     for row in found:
         values = [row.params.get(name, "") for name in names]
-        table.writerow([row.run, row.state, row.loss, *values])
+        table.writerow([row.run, row.state, row.val_bits_per_character, *values])
     atomic.write(folder / TABLE, file.getvalue().encode())
 
 

@@ -1,30 +1,27 @@
 """Plots of a sweep: its losses in the order of the trials, and the importance of settings."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import optuna
 
-from elman.core.training.curve_files import drawing, save
+from elman.core.experiments.sweep import COMPLETE, PRUNED, Row
+from elman.core.training.curve_files import ABOVE, drawing, save
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
-def draw(folder: Path, study: optuna.Study, shares: Mapping[str, float]) -> None:
+def draw(folder: Path, rows: Sequence[Row], shares: Mapping[str, float]) -> None:
     """Write history.png, and importance.png if there are shares, into the folder of a sweep."""
     path = folder / "history.png"
     with drawing(path):
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(6, 4))
-        axes = figure.subplots()
-        values = {t.number: t.value for t in study.get_trials(deepcopy=False)}
-        found = {number: value for number, value in values.items() if value is not None}
-        numbers, losses = list(found), list(found.values())
-        lowest = np.minimum.accumulate(np.array(losses, float))
-        axes.plot(numbers, losses, "o", label="a trial")
-        axes.plot(numbers, lowest, "-", label="lowest so far")
-        axes.set(xlabel="trial", ylabel="validation loss in nats per character")
-        axes.legend()
+        _draw_trials(figure.subplots(), rows)
         save(figure, path)
     if not shares:
         return
@@ -38,3 +35,27 @@ def draw(folder: Path, study: optuna.Study, shares: Mapping[str, float]) -> None
         axes.barh(names, [shares[name] for name in names])
         axes.set(xlabel="importance for the best trials")
         save(figure, path)
+
+
+def _draw_trials(axes: "Axes", rows: Sequence[Row]) -> None:
+    """Draw the losses of complete and of pruned trials over the names of their runs."""
+    from matplotlib.ticker import MaxNLocator
+
+    measured = [row for row in rows if math.isfinite(row.val_bits_per_character)]
+    of_state = {state: _points(measured, state) for state in (COMPLETE, PRUNED)}
+    complete, losses = of_state[COMPLETE]
+    axes.plot(
+        complete, np.minimum.accumulate(losses), "C1", drawstyle="steps-post", label="best so far"
+    )
+    axes.plot(complete, losses, "C0o", label=COMPLETE)
+    axes.plot(*of_state[PRUNED], "C0x", label=f"{PRUNED} (ended early)")
+    axes.set(xlabel="trial", ylabel="validation loss in bits per character")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.xaxis.set_major_formatter("{x:04.0f}")  # as the folders
+    axes.legend(**ABOVE, ncols=3)
+
+
+def _points(rows: Sequence[Row], state: str) -> tuple[list[int], list[float]]:
+    """Numbers and losses of the trials that ended in a state, in the order of the trials."""
+    found = sorted((int(row.run), row.val_bits_per_character) for row in rows if row.state == state)
+    return [number for number, _ in found], [loss for _, loss in found]

@@ -24,10 +24,11 @@ def lines(worker: sweep.Worker) -> Iterator[str]:
     runs = worker.folder / sweep.TRIALS
     for row in rows[:SHOWN]:
         values = sweep.described(applicable(row.params))
-        yield f"{row.loss:.4f}  {row.state:9} {runs / row.run}  {values}"
+        bits = f"{row.val_bits_per_character:.3f} bits/char"
+        yield f"{bits}  {row.state:9} {runs / row.run}  {values}"
     shares = sweep.importances(worker.study)
     with worker.locked():
-        draw(worker.folder, worker.study, shares)
+        draw(worker.folder, rows, shares)
     if shares:
         named = ", ".join(f"{name} {share:.2f}" for name, share in shares.items())
         yield f"importance  {named}"

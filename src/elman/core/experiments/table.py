@@ -1,7 +1,9 @@
 """A table of runs: settings that differ, results, and notes on what is not comparable."""
 
+import shutil
+import sys
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from elman.core.errors import in_words, printable
 from elman.core.experiments.results import Result
 from elman.core.valid_values import CHAR
 
-TEXT_WIDTH, MAX_TABLE_WIDTH = 100, 120  # characters in a line above the table, and in a row
+PIPE_WIDTH = 120  # characters in a line that is not for a terminal
 MAX_SETTING_WIDTH = 24  # characters
 COLUMNS = {  # headings and formats of the results
     "train_ppl": ("train ppl", ".2f"),
@@ -34,12 +36,14 @@ PARTIAL, OTHER = "*", "+"  # mark results on a share of the test part, and on an
 # Allowed differences in the characters of one part: it is split at batches and at tokens.
 MAX_DIFFERENCE, MAX_DIFFERENCE_OF_TOKENS = 0.02, 0.002
 
+Column = list[str]  # a heading and its values, of equal width
+
 
 @dataclass(frozen=True)
 class Table:
     """Runs, one in each row.
 
-    - `same`: the settings common to all, on a line.
+    - `same`: the settings common to all, in words.
     - `words`: the names of the runs and the settings that differ, by heading.
     - `numbers`: the results by heading.
     - `notes`: what is not comparable.
@@ -64,18 +68,22 @@ def compared(runs: Sequence[Result]) -> Table:
     words = {"run": [printable(each.run) for each in runs]}
     words |= {heading(name): settings[name] for name in settings if name in differing}
     above = "common settings: " if len(runs) > 1 else ""
-    return Table(above + ", ".join(same), words, _numbers(runs), _notes(runs))
+    numbers = _numbers(runs)
+    return Table(above + ", ".join(same), words, numbers, _notes(runs, numbers))
 
 
-def table(runs: Sequence[Result]) -> str:
-    """Format runs as rows: settings that differ, and results. Common settings are above."""
+def table(runs: Sequence[Result], everything: bool = False) -> str:
+    """Format runs as rows that fit the terminal: settings that differ, results, and notes.
+
+    With `everything`, the common settings follow.
+    """
     found = compared(runs)
-    words, numbers = found.words, found.numbers
-    lines = textwrap.wrap(found.same, TEXT_WIDTH, break_on_hyphens=False)
-    rows = _lines(words | numbers, len(words))
-    if len(max(rows, key=len)) > MAX_TABLE_WIDTH:
-        rows = [*_lines(words, len(words)), "", *_lines({"run": words["run"]} | numbers, 1)]
-    return "\n".join([*lines, *rows, *found.notes])
+    on_terminal = sys.stdout is not None and sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns if on_terminal else PIPE_WIDTH
+    words, numbers = _aligned(found.words, str.ljust), _aligned(found.numbers, str.rjust)
+    rows = _in_blocks(words, numbers, width)
+    same = textwrap.wrap(found.same, width, break_on_hyphens=False) if everything else []
+    return "\n".join([*rows, *found.notes, *same])
 
 
 def _names(runs: Sequence[Result]) -> list[str]:
@@ -169,34 +177,61 @@ def _differ(one: int | None, other: int | None, most: float) -> bool:
     return one is not None and other is not None and abs(one - other) > most * other
 
 
-def _lines(table: dict[str, list[str]], words: int) -> list[str]:
-    """Rows of a table; the first `words` columns are left-aligned, the others right-aligned."""
-    columns = []
-    for place, (heading, values) in enumerate(table.items()):
+def _aligned(table: Mapping[str, Sequence[str]], align: Callable[[str, int], str]) -> list[Column]:
+    """Columns of a table, each as wide as its widest text."""
+    found = []
+    for heading, values in table.items():
         width = max(map(len, [heading, *values]))
-        align = str.ljust if place < words else str.rjust
-        columns.append([align(text, width) for text in (heading, *values)])
+        found.append([align(text, width) for text in (heading, *values)])
+    return found
+
+
+def _lines(columns: Iterable[Column]) -> list[str]:
+    """Rows of a table of aligned columns."""
     return ["  ".join(row).rstrip() for row in zip(*columns, strict=True)]
 
 
-def _notes(runs: Sequence[Result]) -> list[str]:
-    """Notes on numbers that are not comparable."""
-    notes, cure = [], "--on FILE evaluates all runs on one text"
+def _in_blocks(words: Sequence[Column], numbers: Sequence[Column], width: int) -> list[str]:
+    """Rows of a table; what does not fit a `width` follows below, again after the first column."""
+    name, *settings = words
+    room = max(width - len(name[0]), width // 2)  # names of runs may be long
+    blocks = _folded([*settings, *numbers], room)
+    if len(blocks) > 1:
+        parts = filter(None, (settings, numbers))
+        blocks = [block for part in parts for block in _folded(part, room)]
+    first, *others = (_lines([name, *block]) for block in blocks)
+    return [*first, *(line for block in others for line in ("", *block))]
+
+
+def _folded(columns: Sequence[Column], width: int) -> list[list[Column]]:
+    """Columns in groups that fit a `width`, each with two spaces before it."""
+    groups: list[list[Column]] = []
+    left = 0
+    for column in columns:
+        if not groups or len(column[0]) + 2 > left:
+            groups.append([])
+            left = width
+        groups[-1].append(column)
+        left -= len(column[0]) + 2
+    return groups or [[]]
+
+
+def _notes(runs: Sequence[Result], numbers: Mapping[str, Sequence[str]]) -> list[str]:
+    """Notes on marks in the `numbers`, and on what else is not comparable."""
+    marks = {value[-1] for values in numbers.values() for value in values}
+    notes = []
     if tokens_differ(runs):
         notes.append("the tokens differ: compare bits/char, not losses or perplexities")
     if any("on_loss" in each.results for each in runs):
-        if any(_is_of_another_part(each, "on", runs) for each in runs):
-            notes.append(
-                f"{OTHER} on other characters than the first run: its text was cleaned, or split "
-                "into lines"
-            )
-        return notes
-    if len({each.text_sha256 for each in runs}) > 1:
-        notes.append(f"the texts differ: {cure}")
-    if any(map(_is_partial, runs)):
+        reason = f"{OTHER} on other characters than the first run: its text was cleaned, or split "
+        return [*notes, *[f"{reason}into lines"] * (OTHER in marks)]
+    if PARTIAL in marks:
         notes.append(f"{PARTIAL} on a share of the test part: evaluation time was limited")
-    if any(_is_of_another_part(each, part, runs) for each in runs for part in each.parts):
-        notes.append(f"{OTHER} on other characters than the first run: {cure}")
+    cure = ": --on FILE evaluates all runs on one text"
+    if OTHER in marks:
+        notes.append(f"{OTHER} on other characters than the first run{cure}")
+    elif len({each.text_sha256 for each in runs}) > 1:
+        notes.append(f"the texts differ{cure}")
     return notes
 
 
@@ -208,14 +243,16 @@ def overview(runs: Sequence[Result]) -> str:
     }
     for name in ("tokenizer", "cell", "hidden"):
         columns[name] = [shown(each.settings.get(name)) for each in runs]
-    words = len(columns) - 1
+    words = _aligned(columns, str.ljust)
+    columns = {}
     for name in ("val_bits_per_character", "test_bits_per_character", "seconds"):
         heading, form = COLUMNS[name]
         values = [each.results[name] for each in runs]
         columns[heading] = ["-" if value is None else format(value, form) for value in values]
     columns["finished"] = [each.finished for each in runs]
+    numbers = _aligned(columns, str.rjust)
     differ = any(_is_of_another_part(each, part, runs) for each in runs for part in each.parts)
     hint = [
         "different texts or parts: elman compare RUNS --on FILE evaluates all runs on one text"
     ] * differ
-    return "\n".join([*_lines(columns, words), *hint])
+    return "\n".join([*_lines([*words, *numbers]), *hint])

@@ -83,13 +83,17 @@ def tokens_of(text: TextLike, codec: Codec, edition: str | None = None) -> Token
 
 
 def evaluate_tokens(
-    model: Steps, tokens: Tokens, used: Tokenizer, seconds: float = math.inf
+    model: Steps,
+    tokens: Tokens,
+    used: Tokenizer,
+    seconds: float = math.inf,
+    most: int | None = None,
 ) -> Evaluation:
     """Evaluate a model on the tokens of a text, or on as many as it reads in `seconds`.
 
-    `used` is the tokenizer of the tokens.
+    `used` is the tokenizer of the tokens; `most` is the number of tokens to read at most.
     """
-    ids = tokens.ids
+    ids = tokens.ids[:most]
     if len(ids) < 2:
         raise ElmanError(f"a text to evaluate must have 2 tokens or more, got {len(ids)}")
     total_nll = _nll_of_lines if tokens.lines else language_model.total_nll

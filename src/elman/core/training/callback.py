@@ -13,6 +13,7 @@ class TrainerLike(Protocol):
 
     model: Any
     optim: Any
+    data: Any
     max_epochs: int
     max_seconds: float
     by_time: bool

@@ -31,7 +31,7 @@ log = logging.getLogger("elman")
 
 CHECKPOINTS_KEPT = 2
 SUFFIX = ".safetensors"
-MAX_JSON_VALUES = 10 * MAX_EPOCHS  # an epoch takes eight: itself and its seven fields
+MAX_JSON_VALUES = 12 * MAX_EPOCHS  # an epoch takes ten: itself and its nine fields
 Checkpoint = tuple[Mapping[str, NDArray[Any]], TrainerState]
 
 

@@ -28,6 +28,7 @@ WIDE = 30.0  # ratio of the losses in a picture, above which their axis is logar
 NATS = "loss in nats per token"
 MARGIN = 0.1  # in inches, Matplotlib's default around the extent of a figure
 ABOVE: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 1)}  # position of a legend
+STYLES: dict[str, Any] = {"training": ":", "validation": "-"}  # of the lines of a comparison
 MAX_EXTRA_WIDTH = 6.0  # in points, of the first line of a comparison over the last
 
 
@@ -222,7 +223,6 @@ def comparison(
     axes = figure.subplots()
     _draw_runs(axes, curves, by_time)
     axes.set_ylabel(unit)
-    axes.set_title("training (dotted) and validation part of each run", fontsize="medium")
     return figure
 
 
@@ -231,16 +231,19 @@ def _draw_runs(
     curves: Mapping[str, tuple[Sequence[Point], Sequence[Point]]],
     by_time: bool = False,
 ) -> None:
-    """Draw two lines for each run, with a legend next to them.
+    """Draw two lines for each run, with a legend of the runs and of the two parts next to them.
 
     The first lines are the widest, so that coinciding lines all remain visible.
     """
+    from matplotlib.lines import Line2D
+
     extra = min(1.5 * (len(curves) - 1), MAX_EXTRA_WIDTH)
     widths = np.linspace(1 + extra, 1, len(curves))
     colors = _colors(len(curves))
     for (training, validation), width, color in zip(curves.values(), widths, colors, strict=True):
         look: dict[str, Any] = {"color": color, "linewidth": width, "markersize": 5 + 2 * width}
-        for points, style, fill in ((training, ":", "none"), (validation, "-", "full")):
+        both = zip((training, validation), STYLES.values(), ("none", "full"), strict=True)
+        for points, style, fill in both:
             xy = [p.x for p in points], [p.y for p in points]
             axes.plot(*xy, linestyle=style, fillstyle=fill, marker=marker(points), **look)
     axes.set(yscale="log")
@@ -248,7 +251,9 @@ def _draw_runs(
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter("{x:g}")
     names = [printable(name) for name in curves]  # names of folders
-    legend = axes.legend(axes.lines[1::2], names, loc="upper left", bbox_to_anchor=(1, 1))
+    parts = [Line2D([], [], color="black", linestyle=style) for style in STYLES.values()]
+    lines, names = [*axes.lines[1::2], *parts], [*names, *(f"{part} part" for part in STYLES)]
+    legend = axes.legend(lines, names, loc="upper left", bbox_to_anchor=(1, 1))
     for text in legend.get_texts():
         text.set_parse_math(False)
 

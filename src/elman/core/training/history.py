@@ -21,8 +21,9 @@ class Epoch:
     `epoch` is its number. `train_loss` and `val_loss` are means in nats per token, NaN if not
     measured. `tokens_per_second` is the speed of only the updates. `seconds` is the time from the
     start of `fit` to the end of the row, including validation. `tokens` and `passes` count the
-    training since that start, in tokens and in passes over the training data. They are None in a
-    row that was read from a history without them.
+    training since that start, in tokens and in passes over the training data. `learning_rate` and
+    `gradient_norm`, before clipping, belong to the last update. The last four are None if they are
+    not known.
     """
 
     epoch: int
@@ -32,6 +33,8 @@ class Epoch:
     seconds: float
     tokens: int | None = None
     passes: float | None = None
+    learning_rate: float | None = None
+    gradient_norm: float | None = None
 
     @property
     def train_ppl(self) -> float:
@@ -100,7 +103,8 @@ class TrainerState:
     `batches` counts the batches of the epoch after `history`; `loss` is the sum of their losses in
     nats, and their number of tokens. `loader_state` is as in EpochProgress. `updates` and
     `validations` count all batches of the training so far. `update_seconds` and
-    `validation_seconds` belong to the last update and validation.
+    `validation_seconds` belong to the last update and validation, `learning_rate_factor` and
+    `gradient_norm` to the last update.
 
     In a training by time, `batches` counts the current pass. `row_batches` counts since the last
     row of the history, and `loss` belongs to these. It is None if the two are equal.
@@ -117,6 +121,8 @@ class TrainerState:
     stopped: bool
     update_seconds: float = 0.0
     row_batches: int | None = None
+    learning_rate_factor: float = 1.0
+    gradient_norm: float | None = None
 
     def __post_init__(self) -> None:
         require_at_least(
@@ -131,6 +137,8 @@ class TrainerState:
             seconds=self.seconds,
             validation_seconds=self.validation_seconds,
             update_seconds=self.update_seconds,
+            learning_rate_factor=self.learning_rate_factor,
+            gradient_norm=self.gradient_norm or 0.0,
         )
         if not math.isfinite(self.loss[0]):
             raise ElmanError(f"the loss must be finite, got {self.loss[0]}")

@@ -23,6 +23,7 @@ from elman.core.errors import (
     DivergedError,
     ElmanError,
     is_finite_number,
+    is_number,
     require_at_least,
     require_number,
 )
@@ -43,6 +44,7 @@ from elman.core.training.history import (
     check_forms,
 )
 from elman.core.training.partitioned import PartitionedStep
+from elman.core.training.picture import Picture
 from elman.core.training.progress import progress
 from elman.core.training.schedule import warn_of_sgd
 from elman.core.training.sharded import ShardedStep, Shards
@@ -290,6 +292,8 @@ class Trainer(HyperParameters):
             seconds=seconds,
             tokens=None if before is None else before + row.loss.weight,
             passes=self.passes,
+            learning_rate=_known(self.learning_rate),
+            gradient_norm=_known(self.gradient_norm),
         )
 
     @property
@@ -452,6 +456,12 @@ class Trainer(HyperParameters):
             finally:
                 del self._progress_display  # its locks would prevent copying the trainer
 
+    def plot(self) -> Picture:
+        """The curves of the model, as a notebook shows them during `fit`."""
+        if self.model is None:
+            raise ElmanError("a trainer has no curves before its training: call fit first")
+        return Picture(self.model.board.figure())
+
     def stop(self) -> None:
         """End the training with this epoch, after its validation."""
         self._stopped = True
@@ -476,8 +486,9 @@ class Trainer(HyperParameters):
 
     @property
     def learning_rate(self) -> float:
-        """Learning rate of the last update; NaN if the model has no attribute `lr`."""
-        return float(ModelAttributes.of(self.model).lr) * self.learning_rate_factor
+        """Learning rate of the last update; NaN if the model's attribute `lr` is no number."""
+        lr = ModelAttributes.of(self.model).lr
+        return float(lr) * self.learning_rate_factor if is_number(lr) else math.nan
 
     @property
     def _time_is_up(self) -> bool:
@@ -532,6 +543,8 @@ class Trainer(HyperParameters):
             validation_seconds=self.limit.validation_seconds,
             stopped=self._stopped,
             update_seconds=self.limit.update_seconds,
+            learning_rate_factor=self.learning_rate_factor,
+            gradient_norm=_known(self.gradient_norm),
         )
 
     def _resume(self, arrays: Mapping[str, NDArray[Any]], state: TrainerState) -> None:
@@ -565,6 +578,8 @@ class Trainer(HyperParameters):
             self.step.agreed_seconds = state.seconds
         self.limit.update_seconds = state.update_seconds
         self.limit.validation_seconds = state.validation_seconds
+        self.learning_rate_factor = state.learning_rate_factor
+        self.gradient_norm = math.nan if state.gradient_norm is None else state.gradient_norm
         self._stopped = state.stopped
         self._row.begin(self.seconds)
         self.is_between_updates = True
@@ -591,6 +606,11 @@ class Trainer(HyperParameters):
 def _check_has(name: str, value: Any, method: str) -> None:
     if not hasattr(value, method):
         raise ElmanError(f"fit requires {name} with {method}(), got {value!r}")
+
+
+def _known(number: Any) -> float | None:
+    """A number of any framework as a float; None if it is not finite."""
+    return value if math.isfinite(value := float(number)) else None
 
 
 def _norm_suffix(norm: float) -> str:
