@@ -2,8 +2,8 @@
 
     python benchmarks/planning.py [--framework NAME] [--seconds S] [--turns N]
 
-Plans for one process and for two of this machine, each with one thread, and trains with them for so
-many seconds; plans and trainings take turns. Prints the medians of predicted and measured tokens
+Plans for one process and for two without a network, each with one thread, and trains with them for
+so many seconds; plans and trainings take turns. Prints the medians of predicted and measured tokens
 a second, and of the memory of the first process, and how many times too high the predictions are.
 """
 
@@ -76,7 +76,7 @@ def options(size: Size, framework: str) -> list[str]:
 
 def planned(folder: Path, words: list[str]) -> list[tuple[float, float]]:
     """Tokens a second and memory in bytes that are predicted for one and for two workers."""
-    given = ["--workers", "2", "--per-machine", "2"]
+    given = ["--workers", "2", "--bandwidth", "1e6", "--latency", "0"]
     found = json.loads(run(folder, "-m", "elman", "plan", *words, *given, "--json"))
     return [(one["tokens_per_second"], one["peak"]) for one in found["predictions"]]
 
