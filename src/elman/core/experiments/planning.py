@@ -250,7 +250,7 @@ class Cost:
 
 
 def measure(task: Task, rows: int) -> Cost:
-    """Train for a second with so many rows of a batch, or with a part of a large update."""
+    """Train for a second with these rows of a batch, or with a part of a large update."""
     settings = task.settings
     framework = framework_module(settings.framework)
     num_gpus = count_gpus(settings.device, framework)
@@ -270,7 +270,7 @@ def measure(task: Task, rows: int) -> Cost:
 def part_of_update(arch: Architecture, rows: int, steps: int) -> tuple[Architecture, int, int]:
     """Model, rows and steps of an update of about a second, with a model that fits in memory.
 
-    Reduce first the sizes of the model, which divides the optimizer's step as well.
+    Reduce first the sizes of the model: that divides the optimizer's step as well.
     """
     while True:
         slow = operations_of(arch, rows * steps) > MAX_OPERATIONS
