@@ -41,7 +41,7 @@ def predicted(
 ) -> list[Prediction]:
     """Predictions of a machine that takes a second for a row, with a gigabyte a second."""
     monkeypatch.setattr(planning, "task_of", lambda *_: one)
-    monkeypatch.setattr(planning, "measure", lambda _, rows: Cost(float(rows), 1e9 / rows))
+    monkeypatch.setattr(planning, "measure", lambda _, number: Cost(one.rows(number), 1e9))
     return planning.plan({}, workers, bandwidth=8, latency=latency, tokens=None).predictions
 
 
@@ -87,7 +87,7 @@ def test_a_partitioned_optimizer_takes_less_memory_and_more_exchange(
     assert (plain.memory["optimizer"], part.memory["optimizer"]) == (2 * size, (2 + 1) * size / 2)
     assert part.exchanged == 1.5 * plain.exchanged
     assert part.exchange == pytest.approx(1.5 * plain.exchange)
-    assert plain.memory["program"] == 1e9 / ROWS  # of a single process
+    assert plain.memory["program"] == 1e9
     for one in (plain, part):  # a checkpoint is written when nothing is exchanged
         parts = one.memory
         assert parts["exchange"] > parts["checkpoint"] > 0
@@ -132,7 +132,7 @@ def test_a_large_update_is_measured_on_a_part_of_it_and_scaled(
 
 def measured(one: Task, monkeypatch: pytest.MonkeyPatch) -> float:
     monkeypatch.setattr(calibration, "perf_counter", itertools.count().__next__)
-    return measure(one, ROWS).seconds
+    return measure(one, 1).seconds
 
 
 def test_memory_without_the_model_is_that_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,7 +140,7 @@ def test_memory_without_the_model_is_that_of_the_process(monkeypatch: pytest.Mon
     one = task(framework="numpy", optimizer="adam", hidden=512)
     model = 4 * 4 * weights.count(one.arch)  # weights, gradients, and two numbers of Adam
     batch = one.memory(1, 0)["batch"]
-    assert measure(one, ROWS).program == 1e9 - model - batch
+    assert measure(one, 1).program == 1e9 - model - batch
 
 
 @given(

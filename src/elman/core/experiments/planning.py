@@ -8,6 +8,7 @@ again, to exchange the weights.
 
 import logging
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -166,8 +167,7 @@ def plan(
     task = task_of(given, workers, tokens)
     numbers = numbers_of_workers(workers, task)
     with showing("measuring updates"):
-        costs = [measure(task, task.rows(number)) for number in numbers]
-    program = costs[0].program
+        costs = [measure(task, number) for number in numbers]
     found: list[Prediction] = []
     for number, cost in zip(numbers, costs, strict=True):
         exchanged, exchange = task.exchanged(number), 0.0
@@ -178,7 +178,7 @@ def plan(
         rate = task.settings.batch_size * task.steps / update
         efficiency = rate / number / (found[0].tokens_per_second if found else rate)
         times = task.tokens / rate, update, exchange
-        parts = task.memory(number, program)
+        parts = task.memory(number, costs[number > 1].program)
         found.append(Prediction(number, rate, efficiency, *times, exchanged, parts))
     return Plan(task, found, workers)
 
@@ -249,9 +249,12 @@ class Cost:
     program: float
 
 
-def measure(task: Task, rows: int) -> Cost:
-    """Train for a second with these rows of a batch, or with a part of a large update."""
-    settings = task.settings
+def measure(task: Task, workers: int) -> Cost:
+    """Train for a second with a worker's rows of a batch, or with a part of a large update."""
+    settings, rows = task.settings, task.rows(workers)
+    if workers > 1 and settings.framework != "jax":
+        with suppress(ElmanError):  # not installed here; it exchanges the gradients
+            framework_module("torch")
     framework = framework_module(settings.framework)
     num_gpus = count_gpus(settings.device, framework)
     probe = Probe(framework, num_gpus, build_options(settings), UPDATES, SECONDS)
