@@ -63,10 +63,11 @@ def test_a_host_that_answers_no_probe_is_named(
     assert str(three[0].failure()) == message
 
 
-def test_workers_that_end_in_order_have_not_failed(three: list[Hosts]) -> None:
-    for one in three:
-        one.close()
-    assert [one.failure() for one in three] == [None] * 3
+def test_a_worker_that_ends_in_order_has_not_failed(three: list[Hosts]) -> None:
+    three[1].close()
+    assert three[1].failure() is None  # its connection is closed
+    three[2].leave("c: the disk is full")
+    assert str(three[0].failure()) == "c: the disk is full"
 
 
 def test_a_stranger_is_no_worker() -> None:
