@@ -2,9 +2,9 @@
 
     python benchmarks/planning.py [--framework NAME] [--seconds S] [--turns N]
 
-Plans for one process and for two of this machine, each with one thread, and trains with them for so
-many seconds; plans and trainings take turns. Prints the medians of predicted and measured tokens
-a second, and of the memory of the first process, and how many times too high the predictions are.
+Plans for one process with one thread, and trains with it for so many seconds; plans and trainings
+take turns. Prints the medians of predicted and measured tokens a second, and of the memory, and how
+many times too high the predictions are.
 """
 
 import argparse
@@ -22,7 +22,6 @@ from pathlib import Path
 from reporting import print_header, print_machine, print_row
 
 from elman.core.data.corpus import time_machine
-from workers import TORCHRUN
 
 ENVIRONMENT = os.environ | {
     "OMP_NUM_THREADS": "1",
@@ -30,7 +29,6 @@ ENVIRONMENT = os.environ | {
     "PYTHONSAFEPATH": "1",
 }
 COPIES = 20  # of The Time Machine
-WORKERS = (1, 2)
 
 
 @dataclass(frozen=True)
@@ -69,24 +67,23 @@ def options(size: Size, framework: str) -> list[str]:
     """Settings of a training."""
     model = ["--cell", size.cell, "--hidden", str(size.hidden), "--layers", str(size.layers)]
     model += ["--embedding", str(size.embedding), "--optimizer", "adamw"]
-    batches = ["--batch-size", str(size.rows), "--seq-len", str(size.steps), "--shards", "2"]
+    batches = ["--batch-size", str(size.rows), "--seq-len", str(size.steps)]
     more = ["--batching", "contiguous", "--recipe", "book", "--framework", framework]
     return [f"store-{size.tokenizer}", *model, *batches, *more]
 
 
-def planned(folder: Path, words: list[str]) -> list[tuple[float, float]]:
-    """Tokens a second and memory in bytes that are predicted for one and for two workers."""
-    given = ["--workers", "2", "--per-machine", "2"]
-    found = json.loads(run(folder, "-m", "elman", "plan", *words, *given, "--json"))
-    return [(one["tokens_per_second"], one["peak"]) for one in found["predictions"]]
+def planned(folder: Path, words: list[str]) -> tuple[float, float]:
+    """Predicted tokens a second, and memory in bytes."""
+    found = json.loads(run(folder, "-m", "elman", "plan", *words, "--workers", "1", "--json"))
+    (one,) = found["predictions"]
+    return one["tokens_per_second"], one["peak"]
 
 
-def trained(folder: Path, words: list[str], processes: int, seconds: int) -> tuple[float, float]:
-    """Tokens a second, and the memory of the first process in bytes."""
-    launcher = TORCHRUN if processes > 1 else ()
+def trained(folder: Path, words: list[str], seconds: int) -> tuple[float, float]:
+    """Tokens a second, and memory in bytes."""
     out = folder / f"run-{len([*folder.glob('run-*')])}"
     more = ["--minutes", str(seconds / 60), "--checkpoint-every", "5", "--out", str(out)]
-    run(folder, *launcher, "-m", "elman", "train", *words, *more)
+    run(folder, "-m", "elman", "train", *words, *more)
     with (out / "history.csv").open(newline="") as file:
         rates = [float(row["tokens_per_second"]) for row in csv.DictReader(file)]
     record = json.loads((out / "config.json").read_text())["training"]
@@ -100,19 +97,18 @@ def medians(found: Sequence[tuple[float, float]]) -> tuple[float, float]:
 
 
 def compare(folder: Path, size: Size, asked: argparse.Namespace) -> None:
-    """Plan and train a size in turns; print a row for each number of workers."""
+    """Plan and train a size in turns; print a row."""
     words = options(size, asked.framework)
     plans, trainings = [], []
     for _ in range(asked.turns):
         plans.append(planned(folder, words))
-        trainings.append([trained(folder, words, number, asked.seconds) for number in WORKERS])
-    for place, number in enumerate(WORKERS):
-        guess, needed = medians([turn[place] for turn in plans])
-        rate, memory = medians([turn[place] for turn in trainings])
-        model = f"{size.tokenizer}, {size.cell}, {size.layers} x {size.hidden}"
-        speeds = [f"{guess:,.0f}", f"{rate:,.0f}", f"{guess / rate:.2f}"]
-        sizes = [f"{needed / 1e6:,.0f}", f"{memory / 1e6:,.0f}", f"{needed / memory:.2f}"]
-        print_row([model, number, *speeds, *sizes])
+        trainings.append(trained(folder, words, asked.seconds))
+    guess, needed = medians(plans)
+    rate, memory = medians(trainings)
+    model = f"{size.tokenizer}, {size.cell}, {size.layers} x {size.hidden}"
+    speeds = [f"{guess:,.0f}", f"{rate:,.0f}", f"{guess / rate:.2f}"]
+    sizes = [f"{needed / 1e6:,.0f}", f"{memory / 1e6:,.0f}", f"{needed / memory:.2f}"]
+    print_row([model, *speeds, *sizes])
 
 
 def main() -> None:
@@ -129,7 +125,7 @@ def main() -> None:
         for tokenizer in ("char", "word"):
             words = ["prepare", "text.txt", "--tokenizer", tokenizer]
             run(folder, "-m", "elman", *words, "--out", f"store-{tokenizer}")
-        columns = ["model", "workers", "tokens/s planned", "measured", "ratio"]
+        columns = ["model", "tokens/s planned", "measured", "ratio"]
         print_header([*columns, "MB planned", "measured", "ratio"])
         for size in SIZES:
             compare(folder, size, asked)

@@ -64,8 +64,10 @@ import numpy as np
 import torch
 from elman.core.workers.processes import tree_sum
 from elman.core.workers.rows import Rows
+from elman.core.workers import shared_memory
+shared_memory._new_file = lambda stack: None
 from elman.torch import workers as module
-workers = module.TorchWorkers(60, share_memory=False)
+workers = module.TorchWorkers(60)
 rng = np.random.default_rng(0)
 for case in range(100):
     module.WHOLE = 500 * (case % 5)
@@ -120,40 +122,6 @@ class Told(sharded.Rows):
 sharded.Rows = Told
 {PROGRAM}
 """
-
-
-# A worker as `elman plan` has it, in a program that torchrun has started.
-OF_A_PLAN = """
-import os, sys
-import numpy as np
-os.environ |= {"TORCHELASTIC_RUN_ID": "none", "TORCHELASTIC_USE_AGENT_STORE": "True"}
-from elman.core.experiments.measuring import Place, worker_at
-framework, *place = sys.argv[1:]
-worker = worker_at(Place(*map(int, place)), framework)
-total, numbers = worker.exchange(np.ones(4, np.float32), np.arange(2.0))
-worker.close()
-sent = "sent" if worker.sends_vectors else "added in shared memory"
-print(type(worker).__name__, np.asarray(total), numbers.tolist(), sent)
-"""
-
-
-def exchanged_in_a_plan(framework: str, size: int, alone: bool) -> set[str]:
-    """Class of the workers, and their exchange of four ones and of 0 and 1, as each tells it.
-
-    - `alone`: the plan has no other machines.
-    """
-    command, port = [sys.executable, "-c", OF_A_PLAN, framework], free_port()
-    places = [(str(rank), str(size), str(port), str(int(alone))) for rank in range(size)]
-    started = [
-        subprocess.Popen([*command, *place], stdout=subprocess.PIPE, text=True) for place in places
-    ]
-    try:
-        told = [process.communicate(timeout=120)[0] for process in started]
-    finally:
-        for process in started:
-            process.kill()
-    assert [process.returncode for process in started] == [0] * size
-    return {lines.splitlines()[-1] for lines in told}  # JAX's gloo tells of its connections before
 
 
 def prepare(folder: Path, text: str, tokenizer: str | None = None) -> None:

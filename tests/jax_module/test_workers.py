@@ -20,7 +20,6 @@ from tests.workers import (
     alone,
     digest,
     environment,
-    exchanged_in_a_plan,
     prepare,
     together,
     words,
@@ -71,17 +70,6 @@ def test_workers_started_by_hand_end_in_the_bits_of_one_process(
     assert numbers
     assert all(64 <= number <= 256 for number in numbers)  # symbols of 256 tokens
     assert digest(tmp_path / "hand") == digest(tmp_path / "one")
-
-
-@pytest.mark.parametrize(
-    ("size", "alone", "way"),
-    [(1, True, "sent"), (2, True, "added in shared memory"), (2, False, "sent")],
-)
-def test_workers_of_a_plan_exchange_with_those_of_their_machine(
-    size: int, alone: bool, way: str
-) -> None:
-    told = f"JaxWorkers [{size}. {size}. {size}. {size}.] {[[0.0, 1.0]] * size} {way}"
-    assert exchanged_in_a_plan("jax", size, alone) == {told}
 
 
 def test_a_gpu_is_named_by_its_model() -> None:

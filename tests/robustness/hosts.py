@@ -47,13 +47,11 @@ def launch(
     each: int = 1,
     second: Mapping[str, str] = MappingProxyType({}),
     added: Sequence[str] = (),
-    program: Sequence[str] = ELMAN,
 ) -> list[Launched]:
     """Start a command of elman on all hosts, with `each` workers on a host.
 
     - `way`: how the workers are started.
     - `second`, `added`: variables and words of the second host.
-    - `program`: what is started by hand in place of elman.
     """
     started = []
     for number, host in enumerate(net.hosts):
@@ -62,7 +60,7 @@ def launch(
         if way == BY_HAND:
             for local in range(each):
                 own = env | by_hand(net, number, local, each)
-                started.append(net.start(host, folder, (*program, *own_command), own))
+                started.append(net.start(host, folder, (*ELMAN, *own_command), own))
         else:
             meeting = [*torchrun(net, number, way), "--nproc-per-node", str(each)]
             launcher = (*TORCHRUN, *meeting, "-m", "elman", *own_command)

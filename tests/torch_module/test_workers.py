@@ -29,7 +29,6 @@ from tests.workers import (
     WIDE,
     await_checkpoint,
     digest,
-    exchanged_in_a_plan,
     forked,
     kill,
     losses,
@@ -284,22 +283,6 @@ def test_what_workers_cannot_do_is_told_once(store: Path, more: list[str], messa
     assert [message in line for line in ERRORS.findall(err)].count(True) == 1
     assert "Traceback" not in err
     assert not (store / "run").exists()
-
-
-@pytest.mark.parametrize(
-    ("framework", "size", "alone", "way"),
-    [
-        ("numba", 1, True, "sent"),
-        ("torch", 2, True, "added in shared memory"),
-        ("numba", 2, False, "sent"),
-        ("numba", 3, False, "sent"),  # the parts of the vector are not equal
-    ],
-)
-def test_workers_of_a_plan_exchange_with_those_of_their_machine(
-    framework: str, size: int, alone: bool, way: str
-) -> None:
-    told = f"TorchWorkers [{size}. {size}. {size}. {size}.] {[[0.0, 1.0]] * size} {way}"
-    assert exchanged_in_a_plan(framework, size, alone) == {told}
 
 
 @pytest.mark.parametrize(

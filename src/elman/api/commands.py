@@ -200,29 +200,26 @@ def plan(
     text: TextLike = TIME_MACHINE,
     *more_texts: TextLike,
     workers: int = 8,
-    per_machine: int | None = None,
     bandwidth: float = 10.0,
-    latency: float = 50.0,
+    latency: float = 100.0,
     tokens: int | None = None,
     **options: Unpack[TrainOptions],
 ) -> Any:
-    """Predict memory, communication and speed of a training with workers without starting it.
+    """Predict memory and speed of a training with workers, without starting it.
 
     - `workers`: largest number of workers.
-    - `per_machine`: workers that share a machine; None means one for each core of this machine.
-    - `bandwidth`, `latency`: gigabits per second, and microseconds for a message, between machines.
+    - `bandwidth`, `latency`: gigabits per second, and microseconds of a round trip, between them.
     - `tokens`: tokens of a training part that does not exist yet; `vocab_size` is its vocabulary.
     - `options`: options of the training.
 
     Returns a plan that prints as a table; `to_dict()` returns its numbers.
     """
-    from elman.core.experiments import plan_report, planning
+    from elman.core.experiments import planning
 
-    network = planning.Network(bandwidth, latency)
     require_keywords("plan", options, list(TrainOptions.__annotations__))
     with tempfile.TemporaryDirectory(prefix="elman-") as folder:
         given = settings_of(text, more_texts, options, Path(folder))
-        return plan_report.plan(given, workers, per_machine, network, tokens)
+        return planning.plan(given, workers, bandwidth, latency, tokens)
 
 
 class Facts(dict[str, Any]):

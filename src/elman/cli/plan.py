@@ -1,6 +1,5 @@
-"""`elman plan`: memory, exchange and speed of a training with workers, before it is started."""
+"""`elman plan`: memory and speed of a training with workers, before it is started."""
 
-import os
 from typing import Annotated, Any
 
 import typer
@@ -16,25 +15,14 @@ def plan(
     workers: Annotated[
         int, typer.Option(rich_help_panel="Plan", help="Workers of the largest plan.")
     ] = 8,
-    per_machine: Annotated[
-        int | None,
-        typer.Option(
-            rich_help_panel="Plan",
-            help="Workers on each machine. [default: the cores of this machine]",
-            show_default=False,
-        ),
-    ] = None,
     bandwidth: Annotated[
         float,
-        typer.Option(
-            rich_help_panel="Plan",
-            help="Gigabits per second to and from each worker.",
-        ),
+        typer.Option(rich_help_panel="Plan", help="Gigabits per second to and from each worker."),
     ] = 10.0,
     latency: Annotated[
         float,
-        typer.Option(rich_help_panel="Plan", help="Microseconds of a message between machines."),
-    ] = 50.0,
+        typer.Option(rich_help_panel="Plan", help="Microseconds of a round trip between workers."),
+    ] = 100.0,
     tokens: Annotated[
         int | None,
         typer.Option(
@@ -46,19 +34,15 @@ def plan(
     as_json: Json = False,
     **options: Any,
 ) -> None:
-    """Predict memory and speed of a training with many workers.
+    """Predict memory and speed of a training with workers, without starting it.
 
-    A worker is a process. The workers of a machine share its cores, unless each has a GPU. The
-    machines are assumed to be like this one. Efficiency compares them with one process on all cores
-    of a machine. The options describe a training of `elman train`. It is not started.
+    A worker is a process with a machine like this one, or a GPU. The options describe a training of
+    `elman train`. The speed is measured here, and the exchange between workers is calculated.
     """
-    from elman.core.experiments import plan_report, planning
+    from elman.core.experiments import planning
 
-    network = planning.Network(bandwidth, latency)
     given = settings_given(context, options)
-    # JAX would take most of a GPU's memory before the processes that measure want it.
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    made = plan_report.plan(given, workers, per_machine, network, tokens)
+    made = planning.plan(given, workers, bandwidth, latency, tokens)
     if as_json:
         print_json(made.to_dict())
     else:

@@ -29,13 +29,13 @@ FIRST_VERSION = 0, 7  # with a timeout after which a worker counts as lost
 class JaxWorkers:
     """Workers that are connected by `jax.distributed.initialize`, each with its first device.
 
-    With `share_memory`, workers on one machine add up vectors in its memory.
+    Those on one machine, without GPUs, add up vectors in its memory.
     """
 
     gpu = 0
     sends_early = False  # one compiled function returns all gradients
 
-    def __init__(self, seconds: int, share_memory: bool, **places: Any) -> None:
+    def __init__(self, seconds: int, **places: Any) -> None:
         """Connect; `places` are arguments of `initialize`, none if JAX finds them itself.
 
         A worker that does not answer for twice the `seconds` counts as lost.
@@ -53,7 +53,7 @@ class JaxWorkers:
         self.mesh = Mesh(np.array([first[rank] for rank in range(self.size)]), ("worker",))
         self._exchange, self._join = self._collective(_exchange), self._collective(_join)
         self._memory: SharedMemory | None = None
-        if jax.default_backend() == "cpu" and share_memory:
+        if jax.default_backend() == "cpu":
             with as_machine_error(OSError):
                 self._memory = shared_memory(self, seconds)
         self.sends_vectors = self._memory is None
@@ -151,7 +151,7 @@ def _local(rows: Any) -> Any:
     return np.array(rows.addressable_shards[0].data)[0]
 
 
-def connect(seconds: int, on_gpus: bool = False, share_memory: bool = True) -> JaxWorkers:
+def connect(seconds: int, on_gpus: bool = False) -> JaxWorkers:
     """Connect the workers started by torchrun, Slurm, Open MPI, or anything that sets RANK."""
     if jax.__version_info__ < FIRST_VERSION:
         needed = ".".join(map(str, FIRST_VERSION))
@@ -159,14 +159,13 @@ def connect(seconds: int, on_gpus: bool = False, share_memory: bool = True) -> J
             f"workers need JAX {needed} or later, got {jax.__version__}: pip install -U jax"
         )
     if "RANK" not in os.environ:
-        return JaxWorkers(seconds, share_memory)
+        return JaxWorkers(seconds)
     rank, size = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE"))
     host, port = (os.environ[name] for name in ("MASTER_ADDR", "MASTER_PORT"))
     if "TORCHELASTIC_RUN_ID" in os.environ:
         port = _port_of_first(seconds)
     return JaxWorkers(
         seconds,
-        share_memory,
         coordinator_address=f"{host}:{port}",
         num_processes=size,
         process_id=rank,

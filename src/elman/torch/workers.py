@@ -51,10 +51,10 @@ class TorchWorkers:
     """Workers started by torchrun, or by anything that sets its variables.
 
     A worker that does not answer for `seconds` counts as lost. With `on_gpus`, NCCL exchanges
-    vectors on CUDA devices. With `share_memory`, workers on one machine add them up in its memory.
+    vectors on CUDA devices. Otherwise workers on one machine add them up in its memory.
     """
 
-    def __init__(self, seconds: float, on_gpus: bool = False, share_memory: bool = True) -> None:
+    def __init__(self, seconds: float, on_gpus: bool = False) -> None:
         backend = "gloo"
         self.gpu = int(os.environ.get("LOCAL_RANK", "0"))
         if on_gpus and self.gpu < torch.cuda.device_count():
@@ -73,7 +73,7 @@ class TorchWorkers:
                 backend, store=own, rank=self.rank, world_size=self.size, timeout=timeout
             )
         self._memory: SharedMemory | None = None
-        if backend == "gloo" and share_memory:
+        if backend == "gloo":
             with as_machine_error(OSError):
                 self._memory = shared_memory(self, seconds)
         self.sends_vectors = self._memory is None

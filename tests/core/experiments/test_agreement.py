@@ -63,17 +63,15 @@ def test_workers_that_begin_have_no_checkpoint(tmp_path: Path) -> None:
 
 def test_a_worker_with_another_checkpoint_than_the_first_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "b" / CHECKPOINTS, 3, arrays(), STATE)
-    for message in agree([tmp_path / "a", tmp_path / "b"], [training()] * 2):
-        assert "must have the same checkpoint in" in message
-        assert ", got none on " in message
-        assert message.endswith("share the folder, or remove it where it is not the first worker's")
+    for message in agree([tmp_path / name for name in "ab"], [training()] * 2):
+        assert "must have the same checkpoint, got none on " in message
 
 
 def test_another_version_of_a_framework_is_refused(tmp_path: Path) -> None:
     messages = agree([tmp_path] * 2, [training("1"), training("2")])
     for message in messages:
         assert message.startswith("all workers must have the same version of numba, got 1 on ")
-        assert message.endswith(": install the same everywhere")
+        assert message.endswith(": use the same everywhere")
 
 
 def test_the_engine_compares_what_it_compiles_for_and_others_the_processor(
@@ -85,7 +83,6 @@ def test_the_engine_compares_what_it_compiles_for_and_others_the_processor(
     monkeypatch.setattr(processor, "target", lambda: next(names))
     message, _ = agree([tmp_path] * 2, [training()] * 2)
     assert "must have the same processor, got " in message
-    assert "NUMBA_CPU_FEATURES" in message
     assert agree([tmp_path] * 2, [training(framework="torch")] * 2) == [None, None]
 
 
@@ -101,7 +98,7 @@ def test_numbers_of_threads_are_compared_as_the_framework_takes_them(
     for name in (OMP, "NPROC"):
         monkeypatch.delenv(name, raising=False)
     for message in agree([tmp_path] * 2, workers):
-        assert re.search(rf"number of threads, got \d on .*, \d on .*: set {variable} to", message)
+        assert re.search(rf"number of threads \({variable}\), got \d on .*, \d on .*: ", message)
     monkeypatch.setenv(OMP if variable == "NPROC" else "NPROC", "1")
     assert "number of threads" in agree([tmp_path] * 2, workers)[0]
     monkeypatch.setenv(variable, "1")

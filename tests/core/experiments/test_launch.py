@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from elman.core.errors import ElmanError
+from elman.core.errors import ElmanError, MachineError
 from elman.core.experiments import launch, session
 from elman.core.experiments.choice import with_shards
 from elman.core.experiments.launch import connected, number_of_workers
@@ -103,15 +103,17 @@ def test_a_worker_whose_host_lacks_the_run_is_refused_before_it_waits_for_others
 class Second(OneWorker):
     """The second worker, on host b; the first one has failed."""
 
+    rank = 1
+
     def __init__(self, first: str) -> None:
-        self.message = json.dumps({"host": first, "failed": "no space"}).encode()
+        self.hosts = [first, "b"]
 
     @property
-    def host(self) -> str:
-        return "b"
+    def names(self) -> list[str]:
+        return self.hosts
 
     def gather(self, content: bytes) -> list[bytes]:
-        return [self.message]
+        return [json.dumps({"failed": "no space"}).encode()]
 
 
 def test_the_first_workers_failure_is_repeated_on_other_hosts() -> None:
@@ -143,15 +145,13 @@ def test_a_wait_ends_with_the_reason_of_a_failed_worker_if_no_exception_tells(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The second of two waits takes long; the first is over before it could have ended."""
-    waiting = SimpleNamespace(_since=0.0)
-    waiting.hosts = SimpleNamespace(
-        failure=lambda: HostError("host2: no space left"), unreachable=lambda: None
-    )
+    hosts = SimpleNamespace(failure=lambda: HostError("host2: no space left"))
+    waiting = SimpleNamespace(_since=0.0, hosts=hosts)
     slept: list[float] = []
 
     def sleep(seconds: float) -> None:
         slept.append(seconds)
-        if len(slept) == launch.NOTICED - 1:
+        if len(slept) == 1:
             waiting._since = 1.0
 
     def end(message: str) -> None:
@@ -160,5 +160,22 @@ def test_a_wait_ends_with_the_reason_of_a_failed_worker_if_no_exception_tells(
     monkeypatch.setattr(launch.time, "sleep", sleep)
     monkeypatch.setattr(launch, "_end", end)
     with pytest.raises(SystemExit, match="host2: no space left"):
-        launch.Watched._watch_hosts(waiting)  # type: ignore[arg-type]
-    assert len(slept) == 2 * launch.NOTICED - 1
+        launch.Watched._watch_failures(waiting)  # type: ignore[arg-type]
+    assert len(slept) == 2
+
+
+@pytest.mark.parametrize(
+    ("failure", "message"),
+    [
+        (HostError("host2: no space left"), "^host2: no space left$"),
+        (None, "^no answer: end it on a, b, and start all workers again$"),
+    ],
+)
+def test_a_lost_worker_is_named_by_its_failure_or_as_one_of_all(
+    failure: HostError | None, message: str
+) -> None:
+    watched = launch.Watched.__new__(launch.Watched)
+    hosts = SimpleNamespace(names=["a", "b"], failure=lambda seconds: failure)
+    watched.hosts = hosts  # type: ignore[assignment]
+    with pytest.raises(HostError, match=message), watched._waiting():
+        raise MachineError("no answer")

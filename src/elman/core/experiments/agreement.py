@@ -23,13 +23,11 @@ from elman.core.training.checkpoint import Checkpoint, path_of, read, read_newes
 from elman.core.workers.hosts import check_same
 from elman.core.workers.processes import NamedWorkers, Workers
 
-SHARE = "share the folder, or remove it where it is not the first worker's"
 SAME_COMMAND = "type the same command on all hosts"
 PATHS = "text", "more_texts", "val", "test", "init"  # may differ: the first worker's are read
-HOST, UPDATES = "host", "updates"
 # Variables of the numbers of threads that results may depend on. The engine's do not.
 THREADS = {"numpy": "OMP_NUM_THREADS", "torch": "OMP_NUM_THREADS", "jax": "NPROC"}
-NOTHING = "none"  # in place of the updates of a checkpoint
+CHECKPOINT, NOTHING = "checkpoint", "none"  # a fact: its updates, if there is one
 PART_BYTES = 1 << 20  # of a checkpoint, sent by all to all: slow links must not take a minute
 
 
@@ -42,18 +40,15 @@ def agreed(workers: NamedWorkers, training: Training, folder: Path) -> Checkpoin
     begun = read_newest(folder / CHECKPOINTS)
     if workers.size == 1:
         return begun
-    own = NOTHING if begun is None else str(begun[1].updates)
-    facts = _facts(training)
-    values = {name: value for name, (value, _) in facts.items()}
-    values |= {HOST: workers.host, UPDATES: own}
-    found = [json.loads(content) for content in workers.gather(json.dumps(values).encode())]
-    hosts = [each[HOST] for each in found]
-    for name, (_, cure) in facts.items():
-        check_same(hosts, [each[name] for each in found], name, cure)
-    updates = [each[UPDATES] for each in found]
-    kept = [updates[0] if each == NOTHING else each for each in updates]
-    check_same(hosts, kept, f"checkpoint in {folder.resolve()}", SHARE)
-    return begun if len({*updates}) == 1 else _received(workers, folder, begun)
+    updates = NOTHING if begun is None else str(begun[1].updates)
+    own = {**_facts(training), CHECKPOINT: updates}
+    found = [json.loads(content) for content in workers.gather(json.dumps(own).encode())]
+    first = found[0][CHECKPOINT]
+    lack_it = [each for each in found if each[CHECKPOINT] == NOTHING != first]
+    for each in lack_it:
+        each[CHECKPOINT] = first
+    check_same(workers.names, found)
+    return _received(workers, folder, begun) if lack_it else begun
 
 
 def _received(workers: Workers, folder: Path, begun: Checkpoint | None) -> Checkpoint | None:
@@ -72,16 +67,15 @@ def _received(workers: Workers, folder: Path, begun: Checkpoint | None) -> Check
         return read(copy) if begun is None else begun
 
 
-def _facts(training: Training) -> dict[str, tuple[str, str]]:
-    """Facts of this worker, each with the cure if workers differ, by name."""
+def _facts(training: Training) -> dict[str, str]:
+    """Facts of this worker that the bits of a training depend on, by name."""
     name, framework = training.settings.framework, training.framework
     facts = {
-        f"version of {name}": (framework.version(), "install the same everywhere"),
+        f"version of {name}": framework.version(),
         "processor": _processor(name, training.trainer.gpus),
     }
     if (variable := THREADS.get(name)) is not None:
-        threads = os.environ.get(variable) or str(_cores())
-        facts["number of threads"] = threads, f"set {variable} to the same number everywhere"
+        facts[f"number of threads ({variable})"] = os.environ.get(variable) or str(_cores())
     return facts
 
 
@@ -90,19 +84,16 @@ def _cores() -> int | None:
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
 
 
-def _processor(framework: str, gpus: list[Any]) -> tuple[str, str]:
-    """The processor that computes, and how all workers can have the same."""
-    cure = "use hosts with the same"
+def _processor(framework: str, gpus: list[Any]) -> str:
+    """The processor that computes."""
     if gpus:
         gpu_name = import_module(f"elman.{framework}.workers").gpu_name
-        return ", ".join(map(gpu_name, gpus)), cure
+        return ", ".join(map(gpu_name, gpus))
     try:
         processor = import_module("elman.kernels.codegen.processor")
     except ImportError:  # Numba does not load
-        return platform.machine(), cure
-    if framework != "numba":
-        return processor.host(), cure
-    return processor.target(), f"{cure}, or set the same NUMBA_CPU_NAME and NUMBA_CPU_FEATURES"
+        return platform.machine()
+    return str(processor.target() if framework == "numba" else processor.host())
 
 
 def check_command(given: Mapping[str, Any], begun: RunSettings) -> None:

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from importlib import import_module
@@ -19,13 +19,13 @@ from elman.core.experiments.records import RunSettings
 from elman.core.files import json_files
 from elman.core.valid_values import SHARDED
 from elman.core.workers.busy import Busy
-from elman.core.workers.hosts import HostError, Hosts, listed
+from elman.core.workers.hosts import AGAIN, HostError, Hosts, listed
 from elman.core.workers.processes import ONE_WORKER, NamedWorkers, Numbers, Workers
 from elman.core.workers.rows import Rows
 
 ANSWER_SECONDS = 60  # after this time without an answer, a worker counts as lost
-UNREACHABLE_SECONDS, TRIED_SECONDS = 50, 2  # of waiting for a host; between the trials
-NOTICED = 3  # trials during which a framework would have noticed that a worker has failed
+NOTICED_SECONDS = 5  # in which a framework would have noticed that a worker has failed
+CAUSE_SECONDS = 2  # in which the cause of a lost connection arrives
 WAIT_SECONDS = 10  # for other workers after SIGTERM; more than BUSY_SECONDS
 VARIABLES = "RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"  # of a worker, as in torchrun
 SCHEDULERS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")  # JAX finds their processes itself
@@ -68,7 +68,7 @@ def connected(framework: str) -> Iterator[NamedWorkers]:
             raise
         raise ended from error
     except Exception as error:
-        workers.hosts.leave(f"{workers.host}: {error or type(error).__name__}")
+        workers.hosts.leave(f"{workers.names[workers.rank]}: {error or type(error).__name__}")
         raise
     workers.close()  # not after an exception: the process then ends
 
@@ -115,7 +115,7 @@ class Watched:
         if "TORCHELASTIC_RUN_ID" in os.environ:
             threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
         self.hosts = Hosts(workers, elman.__version__, os.environ.get("MASTER_ADDR", ""))
-        threading.Thread(target=self._watch_hosts, daemon=True).start()
+        threading.Thread(target=self._watch_failures, daemon=True).start()
 
     def _watch(self, signals: int) -> None:
         while signal.SIGTERM not in os.read(signals, 1024):
@@ -124,20 +124,16 @@ class Watched:
             time.sleep(0.1)
         _end("ended while waiting for another worker")
 
-    def _watch_hosts(self) -> None:
-        """End a wait for a worker that has failed, or for a host that cannot be reached.
+    def _watch_failures(self) -> None:
+        """End a wait for a worker that has failed.
 
         gloo does not notice each closed connection. JAX would end without a message.
         """
-        tries = 0  # during one wait; the time of a wait passes even while this process is stopped
-        while True:
+        error = self.hosts.failure()
+        while error is not None:
             since = self._since
-            time.sleep(TRIED_SECONDS)
-            tries = tries + 1 if since == self._since < math.inf else 0
-            error = self.hosts.failure() if tries >= NOTICED else None
-            if error is None and time.monotonic() - self._since > UNREACHABLE_SECONDS:
-                error = self.hosts.unreachable()
-            if error is not None:
+            time.sleep(NOTICED_SECONDS)
+            if since == self._since < math.inf:
                 _end(str(error))
 
     @contextmanager
@@ -146,23 +142,21 @@ class Watched:
         try:
             yield
         except MachineError as error:
-            raise self.hosts.cause(ANSWER_SECONDS) from error
+            cause = self.hosts.failure(CAUSE_SECONDS)
+            hosts = listed(self.names)
+            raise cause or HostError(f"{error}: end it on {hosts}, and {AGAIN}") from error
         finally:
             self._since = math.inf
 
     @property
-    def host(self) -> str:
-        """Name of this worker's host."""
-        return self.hosts.name
-
-    def hosts_of(self, ranks: Iterable[int]) -> str:
-        """Names of the hosts of some workers, for a message."""
-        return listed([self.hosts.names[rank] for rank in ranks])
+    def names(self) -> list[str]:
+        """Names of the hosts of all workers, by rank."""
+        return self.hosts.names
 
     def ended_by(self, error: ElmanError) -> ElmanError:
-        """Leave the error that ends this worker to the others; return it with its host's name."""
+        """Send the error that ends this worker to the others; return it with its host's name."""
         if not isinstance(error, HostError | InterruptedWorkError) and self.hosts.are_several:
-            error = type(error)(f"{self.host}: {error}")
+            error = type(error)(f"{self.names[self.rank]}: {error}")
         self.hosts.leave(str(error))
         return error
 
@@ -240,9 +234,8 @@ def telling(workers: NamedWorkers) -> Iterator[Tell]:
         yield tell
     except ElmanError as error:
         if waiting:
-            value = {"host": workers.host, "failed": str(error)}
             with suppress(MachineError):  # an earlier error is being raised
-                busy.end(json.dumps(value).encode())
+                busy.end(json.dumps({"failed": str(error)}).encode())
         raise
 
 
@@ -255,8 +248,8 @@ def told(workers: NamedWorkers) -> tuple[RunSettings, Path, float] | None:
     content = Busy(workers).end()[0]
     value = json_files.parse(content, "the first worker's message")
     if "failed" in value:
-        if value["host"] == workers.host:
+        if workers.names[0] == workers.names[workers.rank]:
             return None
-        raise HostError(f"{value['host']}: {value['failed']}")
+        raise HostError(f"{workers.names[0]}: {value['failed']}")
     settings = json_files.record(RunSettings, value["settings"], "the first worker's settings")
     return settings, Path(value["folder"]), float(value["seconds"])

@@ -1,87 +1,53 @@
-"""Plan of a training before it starts: memory, operations, exchange and speed of workers.
+"""Plan of a training before it starts: its memory and its speed, for one worker and for more.
 
-For W workers, S shards of a batch and P weights, an update takes
-
-    S / W * (gradients of a shard) + (optimizer's step) + (loop) + (exchange)
-
-and W workers divide the step of a partitioned optimizer. Everything except the network is measured
-on this machine, with as many processes as share it. They exchange with each other. An exchange
-moves P (W - 1) / W numbers of 4 bytes to and from each worker twice: each worker sends every other
-a piece of its gradient, adds up the pieces that it receives along the tree, and sends every other
-the sum. Each time it sends all messages at once, each when the other worker has asked for it: two
-latencies. Losses and numbers of tokens are sent with the pieces. With one worker on each machine
-the network takes
-
-    1538 / 1448 * 8 P (W - 1) / W / bandwidth + 4 * latency
-
-since an Ethernet packet takes 1538 bytes of a link for 1448 of a message. Two workers take two
-latencies for a small model: they exchange all numbers in one message. Rows of an embedding take two
-rings before, of W - 1 messages one after another. JAX sends sums, losses and tokens around rings.
-PyTorch sends the gradients of some weights during the backward pass (`overlap.py`): the exchange is
-then what follows it. With M workers on a machine the share (W - M) / (W - 1) of the numbers takes
-the network, and a ring crosses it W / M times.
+Each of W workers computes a W-th of a batch, on a machine like this one or on its own GPU. Updates
+with that many rows are timed on this machine. Then the workers exchange P gradients: each one sends
+and receives 8 P (W - 1) / W bytes in two round trips. A partitioned optimizer takes half as much
+again, to exchange the weights.
 """
 
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from elman.core.data.batches import check_rows
-from elman.core.errors import ElmanError, is_finite_number, require_at_least, require_number
+from elman.core.errors import (
+    ElmanError,
+    is_finite_number,
+    require_at_least,
+    require_at_most,
+    require_number,
+)
 from elman.core.experiments import recipe
-from elman.core.experiments.calibration import operations_of
+from elman.core.experiments.calibration import Probe, operations_of
 from elman.core.experiments.choice import choose, default_shards
-from elman.core.experiments.frameworks import framework_module
-from elman.core.experiments.machine import Measured, measure
-from elman.core.experiments.measuring import EXCHANGED, NUMBER, Shard
-from elman.core.experiments.overlap import Early, early_gradients, seconds_after
-from elman.core.experiments.recipe import Facts
+from elman.core.experiments.frameworks import count_gpus, framework_module
+from elman.core.experiments.recipe import Facts, counted
 from elman.core.experiments.settings import Settings
+from elman.core.experiments.train import build_options
+from elman.core.files import memory
+from elman.core.files.long_work import showing
 from elman.core.model import weights
+from elman.core.model.cells import cell_named
 from elman.core.model.weights import Architecture
 from elman.core.valid_values import CHAR, MAX_SHARDS, SHARDED, TIME_MACHINE
-from elman.core.workers.processes import WHOLE
 from elman.core.workers.rows import Rows, embedding_in
 
 log = logging.getLogger("elman")
 
+NUMBER = 4  # bytes
 EXCHANGE, CHECKPOINT = "exchange", "checkpoint"  # parts of the memory, at different times
-WIRE = 1538 / 1448  # bytes of a link for a byte of a message, with headers of Ethernet and TCP
-WELL_USED = 0.5  # efficiency below which more workers do not pay
-
-
-@dataclass(frozen=True)
-class Network:
-    """Network between workers.
-
-    - `bandwidth`: gigabits per second, in both directions at once, for each worker.
-    - `latency`: microseconds for a message.
-    """
-
-    bandwidth: float
-    latency: float
-
-    def __post_init__(self) -> None:
-        require_number(
-            "a finite number above 0",
-            lambda number: is_finite_number(number) and number > 0,
-            bandwidth=self.bandwidth,
-        )
-        require_number(
-            "a finite number of 0 or more",
-            lambda number: is_finite_number(number) and number >= 0,
-            latency=self.latency,
-        )
-
-    def seconds(self, size: float, messages: int) -> float:
-        """Seconds to move some bytes to and from a worker in some messages, one after another.
-
-        gloo sends a message when the other worker has asked for it: that takes two latencies.
-        """
-        return WIRE * 8e-9 * size / self.bandwidth + 2e-6 * self.latency * messages
+EXCHANGED = 4  # copies of all gradients in an exchange
+MAX_LOGITS = 1 << 24  # computed at once
+UPDATES, SECONDS = 1000, 1.0  # maximum to time, for each number of workers
+MAX_OPERATIONS = 5e10  # of a timed update; a larger one is measured on a part of it
+MAX_WEIGHTS = 1 << 27  # of that part; its state takes two gigabytes
+MIN_STEPS, MIN_SIZE = 8, 512  # of that part; the size is its vocabulary or its hidden units
+COLUMNS = ("workers", "tokens/s", "efficiency", "epoch", "update", "exchange", "moved", "memory")
 
 
 @dataclass(frozen=True)
@@ -97,71 +63,28 @@ class Task:
     tokens: int
     steps: int
 
-    @property
-    def weights(self) -> int:
-        """Number of weights."""
-        return weights.count(self.arch)
+    def rows(self, workers: int) -> int:
+        """Rows of a batch that a worker computes."""
+        return -(-self.settings.batch_size // workers)
 
     @property
-    def operations(self) -> float:
-        """Operations of an update, without the optimizer's."""
-        return operations_of(self.arch, self.update_tokens)
-
-    @property
-    def update_tokens(self) -> int:
-        """Tokens of a batch."""
-        return self.settings.batch_size * self.steps
-
-    def shards(self, workers: int) -> int:
-        """Shards of a batch."""
-        return self.settings.shards or default_shards(workers)
-
-    @property
-    def embedding(self) -> tuple[int, int, int, int] | None:
-        """Embedding whose gradients may be exchanged as rows, as returned by `embedding_in`."""
-        return None if self.arch.tied else embedding_in(weights.shapes(self.arch))
-
-    @property
-    def gradient_numbers(self) -> int:
-        """Size of the exchanged gradient."""
-        if self.embedding is None:
-            return self.weights
-        symbols = self.embedding[2]
-        # Most rows that the batch can have; fewer if tokens repeat.
-        rows = Rows(*self.embedding, np.arange(min(self.update_tokens, symbols)))
-        return self.weights - (rows.left_out if rows.pay else 0)
-
-    @property
-    def sent_early(self) -> list[Early]:
-        """Gradients that are sent while others are computed: only PyTorch's on CPUs."""
-        is_early = self.settings.framework == "torch" and not on_gpus(self)
-        return early_gradients(self.arch) if is_early else []
+    def gradients(self) -> int:
+        """Number of gradients that are exchanged: of a large embedding, a batch's rows."""
+        shapes, symbols = weights.shapes(self.arch), self.settings.batch_size * self.steps
+        number = weights.count(self.arch)
+        if self.arch.tied or (embedding := embedding_in(shapes)) is None:
+            return number
+        rows = Rows(*embedding, np.arange(min(symbols, self.arch.vocab)))
+        return number - (rows.left_out if rows.pay else 0)
 
     def exchanged(self, workers: int) -> float:
         """Bytes that an update moves to, and from, each worker."""
-        again = self.weights if self.settings.partition_optimizer else 0
-        return NUMBER * (2 * self.gradient_numbers + again) * (workers - 1) / workers
-
-    def messages(self, workers: int, machines: int) -> int:
-        """Messages of an update that take the network one after another."""
-        if machines == 1:
-            return 0
-        jax, cut = self.settings.framework == "jax", self.settings.partition_optimizer
-        rest = self.gradient_numbers - sum(one.numbers for one in self.sent_early)
-        small = workers == 2 and rest <= WHOLE
-        rounds, rings = (1, 2 + cut) if jax else (2 - (small and not on_gpus(self)) + cut, 0)
-        rings += 2 * (self.embedding is not None)
-        return rounds + rings * min(workers - 1, machines)
-
-    def shard(self, workers: int) -> Shard:
-        """Largest shard of a batch."""
-        rows = -(-self.settings.batch_size // self.shards(workers))
-        return Shard(self.arch, rows, self.steps, self.gradient_numbers)
+        again = weights.count(self.arch) if self.settings.partition_optimizer else 0
+        return NUMBER * (2 * self.gradients + again) * (workers - 1) / workers
 
     def memory(self, workers: int, program: float) -> dict[str, float]:
-        """Bytes of each part of a worker's memory; `program` is a process without a model."""
-        size, cut = NUMBER * self.weights, self.settings.partition_optimizer
-        copies = size + (EXCHANGED - 1) * NUMBER * self.gradient_numbers
+        """Bytes of each part of the first worker's memory; `program` is all but the model."""
+        size, cut = NUMBER * weights.count(self.arch), self.settings.partition_optimizer
         state = size * self.settings.numbers
         kept = state / workers if cut else state
         return {
@@ -170,8 +93,8 @@ class Task:
             "gradients": size,
             "optimizer": kept + (size / workers if cut else 0),  # plus the weights it updates
             "best epoch": size + kept,
-            "batch": self.shard(workers).memory,
-            EXCHANGE: copies if self.shards(workers) > 1 else 0,
+            "batch": batch_memory(self.arch, self.rows(workers) * self.steps),
+            EXCHANGE: EXCHANGED * NUMBER * self.gradients if workers > 1 else 0,
             CHECKPOINT: size + state,  # a copy; the best epoch is written without one
         }
 
@@ -180,22 +103,21 @@ class Task:
 class Prediction:
     """Updates with a number of workers.
 
-    - `memory`: bytes of each part of the first worker's memory. It writes checkpoints.
+    - `efficiency`: tokens per second of a worker, relative to a single worker.
+    - `epoch`, `update`, `exchange`: seconds for a pass over the training part, for an update, and
+      for its exchange.
     - `exchanged`: bytes that an update moves to, and from, each worker.
-    - `compute`, `exchange`: seconds for an update.
-    - `efficiency`: tokens per second of a machine, relative to one process on all its cores; for
-      GPUs, tokens per second of a worker, relative to a single worker.
-    - `epoch`: seconds for a pass over the training part.
+    - `memory`: bytes of each part of the first worker's memory. It writes checkpoints.
     """
 
     workers: int
-    memory: dict[str, float]
-    exchanged: float
-    compute: float
-    exchange: float
     tokens_per_second: float
     efficiency: float
     epoch: float
+    update: float
+    exchange: float
+    exchanged: float
+    memory: dict[str, float]
 
     @property
     def peak(self) -> float:
@@ -204,32 +126,78 @@ class Prediction:
         return sum(parts.values()) - min(parts[EXCHANGE], parts[CHECKPOINT])
 
 
-def task(given: Mapping[str, Any], workers: int, tokens: int | None = None) -> Task:
-    """Training with the given settings; other settings are chosen as for a training.
+@dataclass(frozen=True, repr=False)
+class Plan:
+    """Predictions of a training for several numbers of workers; as a string, a table of them."""
 
+    task: Task
+    predictions: list[Prediction]
+    workers: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Number of weights of the model, and each prediction."""
+        predictions = [asdict(one) | {"peak": one.peak} for one in self.predictions]
+        return {"weights": weights.count(self.task.arch), "predictions": predictions}
+
+    def __repr__(self) -> str:
+        return "\n".join(_lines(self))
+
+
+def plan(
+    given: Mapping[str, Any], workers: int, bandwidth: float, latency: float, tokens: int | None
+) -> Plan:
+    """Predict a training with these settings by 1, 2, 4, ... and by this number of workers.
+
+    - `bandwidth`: gigabits per second to and from each worker.
+    - `latency`: microseconds of a round trip between two workers.
     - `tokens`: tokens of the training part, if no text is read.
     """
+    require_at_least(1, workers=workers)
+    require_at_most(MAX_SHARDS, workers=workers)
+    require_number(
+        "a finite number above 0",
+        lambda number: is_finite_number(number) and number > 0,
+        bandwidth=bandwidth,
+    )
+    require_number(
+        "a finite number of 0 or more",
+        lambda number: is_finite_number(number) and number >= 0,
+        latency=latency,
+    )
+    task = task_of(given, workers, tokens)
+    numbers = numbers_of_workers(workers, task)
+    with showing("measuring updates"):
+        costs = [measure(task, number) for number in numbers]
+    found: list[Prediction] = []
+    for number, cost in zip(numbers, costs, strict=True):
+        exchanged, exchange = task.exchanged(number), 0.0
+        if number > 1:
+            trips = 3 if task.settings.partition_optimizer else 2
+            exchange = 8e-9 * exchanged / bandwidth + 1e-6 * latency * trips
+        update = cost.seconds + exchange
+        rate = task.settings.batch_size * task.steps / update
+        efficiency = rate / number / (found[0].tokens_per_second if found else rate)
+        times = task.tokens / rate, update, exchange
+        parts = task.memory(number, costs[number > 1].program)
+        found.append(Prediction(number, rate, efficiency, *times, exchanged, parts))
+    return Plan(task, found, workers)
+
+
+def task_of(given: Mapping[str, Any], workers: int, tokens: int | None = None) -> Task:
+    """Training with the given settings; other settings are chosen as for a training."""
     if given.get("pairs"):
         raise ElmanError("a plan requires a language model, got pairs: leave --pairs out")
-    if (framework := given.get("framework", "numba")) not in SHARDED:
+    if (framework := given.get("framework", Settings.framework)) not in SHARDED:
         raise ElmanError(
             f"a plan requires a framework with workers ({', '.join(SHARDED)}), got {framework}: "
             "choose one of them"
         )
-    shards = given.get("shards")
-    given = {"shards": _shards(given, workers), **given}
-    planned = _unread(given, workers, tokens) if tokens is not None else _read(given, workers)
-    if not given.get("partition_optimizer"):  # which is split among the workers, like the batch
-        planned = replace(planned, settings=replace(planned.settings, shards=shards))
-    check_rows(planned.settings.batch_size, planned.settings.shards or 1)
-    return planned
-
-
-def _shards(given: Mapping[str, Any], workers: int) -> int:
-    """Shards of a batch in a training with so many workers, as far as a given size allows."""
     rows: int = max(1, given.get("batch_size", MAX_SHARDS))
     most = 1 << (min(rows, MAX_SHARDS).bit_length() - 1)  # a power of two
-    return min(default_shards(workers), most)
+    given = {"shards": min(default_shards(workers), most), **given}
+    task = _read(given, workers) if tokens is None else _unread(given, workers, tokens)
+    check_rows(task.settings.batch_size, task.settings.shards or 1)
+    return task
 
 
 def _read(given: Mapping[str, Any], workers: int) -> Task:
@@ -241,7 +209,8 @@ def _read(given: Mapping[str, Any], workers: int) -> Task:
     assert choice.text is not None
     settings, text = choice.settings, choice.text
     steps = round(text.mean_line(settings.seq_len)) if settings.lines else settings.seq_len
-    return _task(settings, len(text.codec.vocab), len(text.ids("training")), steps)
+    arch = settings.architecture(len(text.codec.vocab))
+    return Task(settings, arch, len(text.ids("training")), max(1, steps))
 
 
 def _unread(given: Mapping[str, Any], workers: int, tokens: int) -> Task:
@@ -255,102 +224,133 @@ def _unread(given: Mapping[str, Any], workers: int, tokens: int) -> Task:
     if given.get("lines"):
         raise ElmanError("--lines requires a text, got --lines and --tokens: give a text")
     require_at_least(2, tokens=tokens)
-    framework = given.get("framework", Settings.framework)
-    facts = Facts(tokens, tokens, vocab, max(2, tokens // 10), 0.0, workers * recipe.USUAL_SPEED)
-    precision = given.get("precision") or framework_module(framework).fastest_precision()
-    facts = replace(facts, precision=precision, tokenizer=given.get("tokenizer") or CHAR)
+    framework = framework_module(given.get("framework", Settings.framework))
+    precision = given.get("precision") or framework.fastest_precision()
+    tokenizer, speed = given.get("tokenizer") or CHAR, workers * recipe.USUAL_SPEED
+    facts = Facts(tokens, tokens, vocab, max(2, tokens // 10), 0.0, speed, precision, tokenizer)
     settings, reasons = recipe.choose({"text": "text", **given}, facts)
     for line in reasons:
         log.info(line)
-    return _task(settings, vocab, tokens, settings.seq_len)
-
-
-def _task(settings: Settings, vocab: int, tokens: int, steps: int) -> Task:
-    return Task(settings, settings.architecture(vocab), tokens, max(1, steps))
-
-
-def predictions(
-    task: Task, workers: int, network: Network, per_machine: int = 1
-) -> list[Prediction]:
-    """Predictions for 1, 2, 4, ... workers up to a number, on machines like this one.
-
-    - `per_machine`: workers that share a machine, unless each has a GPU.
-    """
-    with_gpus = on_gpus(task)
-    known: dict[tuple[Shard, int, bool, bool], Measured] = {}
-    found: list[Prediction] = []
-    for number in numbers_of_workers(workers, task):
-        together = 1 if with_gpus else min(number, per_machine)
-        case = task.shard(number), together, number > 1, together == number
-        if case not in known:
-            known[case] = measure(task.settings, *case)
-        alone = found[0].tokens_per_second if found else None
-        found.append(_predicted(task, number, together, network, known[case], alone))
-    return found
-
-
-def on_gpus(task: Task) -> bool:
-    """True if each worker has a GPU."""
-    framework = framework_module(task.settings.framework)
-    return task.settings.device != "cpu" and len(framework.devices()) > 1
-
-
-def _predicted(
-    task: Task,
-    workers: int,
-    together: int,
-    network: Network,
-    measured: Measured,
-    alone: float | None,
-) -> Prediction:
-    shards = -(-task.shards(workers) // workers)  # of the worker with the most
-    cut = task.settings.partition_optimizer
-    step = measured.step / (workers if cut else 1)
-    compute = shards * measured.gradients + step + measured.loop
-    exchanged, exchange = task.exchanged(workers), 0.0
-    machines = -(-workers // together)
-    if workers > 1:
-        fewest = workers % together or together  # smallest number on a machine
-        far = (workers - fewest) / (workers - 1)  # share of the other workers on other machines
-        exchange = measured.exchange
-        exchange += _network_seconds(task, workers, machines, network, far, measured.gradients)
-    rate = task.update_tokens / (compute + exchange)
-    return Prediction(
-        workers,
-        task.memory(workers, measured.program),
-        exchanged,
-        compute,
-        exchange,
-        rate,
-        rate / machines / (alone or rate),
-        task.tokens / rate,
-    )
-
-
-def _network_seconds(
-    task: Task, workers: int, machines: int, network: Network, far: float, gradients: float
-) -> float:
-    """Seconds that the network takes for an exchange after the backward pass.
-
-    - `far`: share of the numbers that takes the network.
-    - `gradients`: seconds for the gradients of a shard.
-    """
-    early = task.sent_early if machines > 1 else []
-    # Two workers send all of an early part at once, others the pieces of the first round.
-    size = far * NUMBER * (1 if workers == 2 else (workers - 1) / workers)
-    after = seconds_after(gradients, early, lambda number: network.seconds(size * number, 0))
-    later = far * task.exchanged(workers) - size * sum(one.numbers for one in early)
-    return after + network.seconds(later, task.messages(workers, machines))
+    return Task(settings, settings.architecture(vocab), tokens, settings.seq_len)
 
 
 def numbers_of_workers(most: int, task: Task) -> list[int]:
-    """Powers of two and `most`, while each worker has a shard, and each shard a row."""
-    limit = min(task.settings.batch_size, MAX_SHARDS)
+    """Powers of two and `most`, while each worker has a shard of a batch."""
+    shards = task.settings.shards or 1
     powers = {1 << power for power in range(most.bit_length())}
-    shards = {number: task.shards(number) for number in sorted({*powers, most})}
-    return [n for n, parts in shards.items() if n <= parts <= limit]
+    return [number for number in sorted({*powers, most}) if number <= shards]
 
 
-def last_that_pays(found: list[Prediction]) -> Prediction:
-    """The last prediction, with increasing numbers of workers, that uses its machines well."""
-    return [one for one in found if one.efficiency >= WELL_USED][-1]
+@dataclass(frozen=True)
+class Cost:
+    """Seconds of an update on this machine, and bytes of a process without the model."""
+
+    seconds: float
+    program: float
+
+
+def measure(task: Task, workers: int) -> Cost:
+    """Train for a second with a worker's rows of a batch, or with a part of a large update."""
+    settings, rows = task.settings, task.rows(workers)
+    if workers > 1 and settings.framework != "jax":
+        with suppress(ElmanError):  # not installed here; it exchanges the gradients
+            framework_module("torch")
+    framework = framework_module(settings.framework)
+    num_gpus = count_gpus(settings.device, framework)
+    probe = Probe(framework, num_gpus, build_options(settings), UPDATES, SECONDS)
+    arch, part_rows, steps = part_of_update(task.arch, rows, task.steps)
+    trainer, clock = probe.train(arch, part_rows, steps)
+    seconds = float(np.median(np.diff(clock.times)))
+    operations = operations_of(arch, part_rows * steps)
+    program = 1e6 * (memory.peak_memory_mb() or 0)
+    if not trainer.gpus:  # a GPU's memory is separate
+        copies = 2 + settings.numbers
+        program -= NUMBER * weights.count(arch) * copies + batch_memory(arch, part_rows * steps)
+    whole = operations_of(task.arch, rows * task.steps)
+    return Cost(seconds * whole / operations, max(0.0, program))
+
+
+def part_of_update(arch: Architecture, rows: int, steps: int) -> tuple[Architecture, int, int]:
+    """Model, rows and steps of an update of about a second, with a model that fits in memory.
+
+    Reduce first the sizes of the model: that divides the optimizer's step as well.
+    """
+    while True:
+        slow = operations_of(arch, rows * steps) > MAX_OPERATIONS
+        if not slow and weights.count(arch) <= MAX_WEIGHTS:
+            break
+        if max(arch.hidden, arch.vocab) > MIN_SIZE:
+            hidden, vocab = (
+                max(min(size, MIN_SIZE), size // 2) for size in (arch.hidden, arch.vocab)
+            )
+            embedding = hidden if arch.tied else -(-arch.embedding // 2)
+            arch = replace(arch, hidden=hidden, vocab=vocab, embedding=embedding)
+        elif slow and steps > MIN_STEPS:
+            steps = max(MIN_STEPS, steps // 2)
+        elif slow and rows > 1:
+            rows //= 2
+        else:
+            break
+    return arch, rows, steps
+
+
+def batch_memory(arch: Architecture, tokens: int) -> float:
+    """Bytes to keep until the gradients of a batch are computed."""
+    layer = 2 * (len(cell_named(arch.cell).gates) + 2) * arch.hidden
+    logits = 2 * min(tokens * arch.vocab, MAX_LOGITS)
+    return NUMBER * (tokens * (2 * arch.embedding + arch.layers * layer) + logits)
+
+
+def _lines(plan: Plan) -> Iterator[str]:
+    task, largest = plan.task, plan.predictions[-1]
+    arch, tokens = task.arch, task.settings.batch_size * task.steps
+    layers, count = counted(arch.layers, "layer"), weights.count(arch)
+    yield f"model    {arch.cell}, {layers} of {arch.hidden} units: {count:,} weights"
+    yield f"update   {tokens:,} tokens, {_scaled(operations_of(arch, tokens))} operations"
+    yield f"epoch    {task.tokens:,} tokens"
+    yield ""
+    rows = [COLUMNS, *map(_cells, plan.predictions)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+    yield ""
+    yield "memory of the first worker" if largest.workers > 1 else "memory"
+    for name, size in largest.memory.items():
+        yield f"  {name:<12} {_scaled(size) + 'B':>8}"
+    here = memory.limit()
+    if here is not None and largest.peak > here:
+        yield ""
+        yield f"a worker needs {_scaled(largest.peak)}B, but this machine has {_scaled(here)}B"
+    if largest.workers < plan.workers:
+        yield ""
+        yield f"more than {largest.workers} workers require more --shards or a larger --batch-size"
+
+
+def _cells(one: Prediction) -> tuple[str, ...]:
+    return (
+        str(one.workers),
+        f"{one.tokens_per_second:,.0f}",
+        f"{one.efficiency:.0%}",
+        _time(one.epoch),
+        _time(one.update),
+        _time(one.exchange),
+        _scaled(one.exchanged) + "B",
+        _scaled(one.peak) + "B",
+    )
+
+
+def _scaled(number: float) -> str:
+    """A number with an SI prefix."""
+    for prefix in ("", "k", "M", "G"):
+        if number < 999.5:
+            return f"{number:.3g} {prefix}"
+        number /= 1000
+    return f"{number:,.3g} T"
+
+
+def _time(seconds: float) -> str:
+    """A duration in the largest unit that it contains."""
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1), ("ms", 1e-3)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{1e6 * seconds:.3g} us"

@@ -23,6 +23,7 @@ from elman.core.training.callback import Callback
 from elman.core.training.checkpoint import Checkpoints, check_interval
 from elman.core.training.progress import check_sample_every
 from elman.core.workers.busy import Busy
+from elman.core.workers.hosts import listed
 from elman.core.workers.processes import ONE_WORKER, NamedWorkers
 
 Ending = Callable[[Checkpoints], AbstractContextManager[None]]  # where a signal ends a training
@@ -105,7 +106,7 @@ class Session:
             if self.workers.size == 1 or not checkpoints.begun:
                 raise
             if enders := self.training.trainer.step.enders:
-                raise _interrupted_on(self.workers.hosts_of(enders)) from error
+                raise _interrupted_on([self.workers.names[rank] for rank in enders]) from error
             raise
 
     @contextmanager
@@ -233,12 +234,12 @@ def _follow(workers: NamedWorkers, conduct: Conduct, given: Mapping[str, Any]) -
         reading.end()
         Session(training, folder, replace(conduct, checkpoint_every=seconds), workers).fit()
     except KeyboardInterrupt as error:
-        raise _interrupted_on(workers.host) from error
+        raise _interrupted_on([workers.names[workers.rank]]) from error
 
 
-def _interrupted_on(hosts: str) -> InterruptedWorkError:
+def _interrupted_on(hosts: list[str]) -> InterruptedWorkError:
     return InterruptedWorkError(
-        f"interrupted on {hosts}: to continue, type the same command on all hosts"
+        f"interrupted on {listed(hosts)}: to continue, type the same command on all hosts"
     )
 
 

@@ -26,11 +26,6 @@ class Part:
     names: frozenset[str]
     place: slice
 
-    @property
-    def length(self) -> int:
-        """Number of gradients."""
-        return int(self.place.stop - self.place.start)
-
 
 def early_parts(shapes: Mapping[str, tuple[int, ...]]) -> list[Part]:
     """Parts of the vector of some weights that are sent early, in about the order of completion.

@@ -1,174 +1,133 @@
 """Hosts of the workers of a training: what all must have in common, and which one has failed.
 
-Each worker listens at a port, and accepts nothing while the training runs. A worker that fails
-connects to the others' ports and leaves its reason there. A worker that has lost another reads what
-was left. If nothing was left, it tries the ports of all others: a port is refused if its worker has
-ended, and does not answer if its host cannot be reached.
+Each worker has a connection to the first one. A worker that fails sends its reason. If it is
+killed, its connection closes. If its host is lost, the probes of TCP get no answer. The first
+worker sends the first failure to all others.
 """
 
 import json
-import os
 import secrets
+import selectors
 import socket
 import struct
 import sys
-import time
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
-from functools import partial
-from typing import TypeVar
 
 from elman.core.errors import MAX_MESSAGE_CHARS, MachineError
-from elman.core.workers.processes import Workers
+from elman.core.workers.processes import Workers, as_machine_error
 
-TRY_SECONDS = 3  # until a host that does not answer counts as one that cannot be reached
-AGAIN_SECONDS = 1  # until ports are tried once more
-THREADS = 32  # that try ports at once
-WAITING = 1 << 12  # connections that are not accepted: others try a port every few seconds
+MEETING_SECONDS = 60  # until all workers have connected to the first one
+CLOSED_SECONDS = 1  # until connections are closed
+IDLE, INTERVAL, PROBES = 20, 10, 3  # seconds until a host is probed, and again; probes until lost
 NAMED = 4  # hosts in a message
 DISCARD = 9  # any port: nothing is sent to it
 AGAIN = "start all workers again"
-MACHINES = "GROUP_WORLD_SIZE"  # variable of a worker of torchrun
-# torchrun with c10d leaves out a machine if its clock is 15 seconds behind another one's.
-SAME_TIME = "set their clocks to the same time, or give --node-rank and --master-addr"
-NO_ANSWER, REFUSED, ACCEPTED = "no answer", "refused", "accepted"  # of a port
+IN_ORDER = "\n"  # line of a worker that ends without a failure
 LOOPBACK = "127.0.0.1"
 REQUEST, IN_REQUEST, GET_ADDRESS = "40s", slice(20, 24), 0x8915  # ifreq, SIOCGIFADDR of Linux
-Result = TypeVar("Result")
 
 
 class HostError(MachineError):
     """Failure of a host, or a difference between hosts. The message names them."""
 
 
-@dataclass(frozen=True)
-class Member:
-    """A worker as the others see it.
-
-    - `host`, `address`, `port`: the name of its host, and where it listens.
-    - `token`: begins what others may leave there.
-    - `version`: of elman.
-    - `machines`: number of machines that its torchrun has found; "" without torchrun.
-    """
-
-    host: str
-    address: str
-    port: int
-    token: str
-    version: str
-    machines: str
-
-
 class Hosts:
-    """The members of a training, by rank, and the port of this one."""
+    """Names of the hosts of all workers, by rank, and the connections of this worker."""
 
     def __init__(self, workers: Workers, version: str, first: str) -> None:
-        """Introduce this worker to the others; a HostError if one has another version of elman.
+        """Connect this worker; a HostError if one has another version of elman.
 
         - `first`: address of the first worker's host, as given to all; "" if it is not known.
         """
-        self._rank = workers.rank
-        self._server = socket.create_server(("", 0), backlog=WAITING)
-        self.port = self._server.getsockname()[1]
-        token = secrets.token_hex(8)
-        address, machines = source_address(first), os.environ.get(MACHINES, "")
-        own = Member(socket.gethostname(), address, self.port, token, version, machines)
-        try:
-            found = workers.gather(json.dumps(asdict(own)).encode())
-            self._members = _named([_member(content, first) for content in found])
-            self.names = [member.host for member in self._members]
-            versions = [member.version for member in self._members]
-            check_same(self.names, versions, "version of elman", "install the same everywhere")
-            counts = [member.machines for member in self._members]
-            check_same(self.names, counts, "number of machines in torchrun", SAME_TIME)
-        except MachineError:
-            self.close()
-            raise
+        self._reason, self._ended, self._closed = "", threading.Event(), threading.Event()
+        with (
+            as_machine_error(OSError),
+            socket.create_server(("", 0), backlog=workers.size) as server,
+        ):
+            own = {"host": socket.gethostname(), "version": version, "token": secrets.token_hex(8)}
+            own["port"] = str(server.getsockname()[1])
+            found = [json.loads(each) for each in workers.gather(json.dumps(own).encode())]
+            self.names = [each["host"] for each in found]
+            check_same(self.names, [{"version of elman": each["version"]} for each in found])
+            if workers.rank:
+                address = first or self.names[0], int(found[0]["port"])
+                link = socket.create_connection(address, MEETING_SECONDS)
+                link.sendall(f"{found[0]['token']}{workers.rank}\n".encode())
+                self._links = {link: self.names[0]}
+            else:
+                self._links = self._accepted(server, own["token"], workers.size - 1)
+            for link in self._links:
+                _probe(link)
+        threading.Thread(target=self._watch, daemon=True).start()
 
-    @property
-    def name(self) -> str:
-        """Name of this host."""
-        return self.names[self._rank]
+    def _accepted(self, server: socket.socket, token: str, number: int) -> dict[socket.socket, str]:
+        """Connections of the other workers, with the names of their hosts."""
+        links: dict[socket.socket, str] = {}
+        server.settimeout(MEETING_SECONDS)
+        while len(links) < number:
+            link, _ = server.accept()
+            link.settimeout(MEETING_SECONDS)
+            line = _line_of(link)
+            if line.startswith(token):
+                links[link] = self.names[int(line.removeprefix(token))]
+            else:  # a stranger
+                link.close()
+        return links
+
+    def _watch(self) -> None:
+        """Wait for the first failure, and send it to the other workers."""
+        with selectors.DefaultSelector() as waiting:
+            for link, host in self._links.items():
+                waiting.register(link, selectors.EVENT_READ, (link, host))
+            while waiting.get_map() and not (self._reason or self._closed.is_set()):
+                for key, _ in waiting.select(CLOSED_SECONDS):
+                    waiting.unregister(key.fileobj)
+                    if (line := _failure_of(*key.data)) != IN_ORDER:
+                        self._reason = self._reason or line.strip()
+        if self._reason:
+            self.leave(self._reason)
+        else:
+            self._closed.wait()
+        for link in self._links:
+            link.close()
+        self._ended.set()
+
+    def leave(self, reason: str = "") -> None:
+        """Send the reason why this worker ends, "" if it has not failed."""
+        line = " ".join(reason.split())[:MAX_MESSAGE_CHARS] + "\n"
+        for link in self._links:
+            with suppress(OSError):  # that worker has ended
+                link.sendall(line.encode())
+
+    def failure(self, seconds: float | None = None) -> HostError | None:
+        """Wait for the failure of a worker; None if there is none within this time."""
+        self._ended.wait(seconds)
+        return HostError(self._reason) if self._reason else None
+
+    def close(self) -> None:
+        """Tell the others that this worker ends in order, and close the connections soon."""
+        self.leave()
+        self._closed.set()
 
     @property
     def are_several(self) -> bool:
-        """True unless all workers are on this host."""
+        """True unless all workers are on one host."""
         return len({*self.names}) > 1
 
-    def leave(self, reason: str) -> None:
-        """Leave the reason why this worker ends at the ports of all others."""
-        _for_all(partial(_leave, reason=reason), self._others())
 
-    def cause(self, seconds: float) -> HostError:
-        """The error of a worker that has lost another, which does not answer for `seconds`."""
-        if error := self.failure():
-            return error
-        found = self._answers()
-        if found.keys() == {ACCEPTED}:
-            time.sleep(AGAIN_SECONDS)  # one of them may just be ending
-            found = self._answers()
-        if hosts := found.get(NO_ANSWER):
-            return _unreachable(hosts)
-        if hosts := found.get(REFUSED):
-            message = f"a worker has ended: see its message on {hosts}, and"
-        else:
-            message = (
-                f"a worker does not answer for {seconds:g} seconds, but all hosts can be reached: "
-                f"end it on {listed(self.names)}, and"
+def check_same(hosts: Sequence[str], facts: Sequence[Mapping[str, str]]) -> None:
+    """Raise a HostError unless the workers on these hosts have the same values of all facts."""
+    for name in facts[0]:
+        found: dict[str, list[str]] = {}
+        for host, own in zip(hosts, facts, strict=True):
+            found.setdefault(own[name], []).append(host)
+        if len(found) > 1:
+            got = ", ".join(f"{value} on {listed(names)}" for value, names in found.items())
+            raise HostError(
+                f"all workers must have the same {name}, got {got}: use the same everywhere"
             )
-        return HostError(f"{message} {AGAIN}")
-
-    def failure(self) -> HostError | None:
-        """The error of a worker that has failed, and has left its reason here."""
-        left = self._left()
-        return HostError(left) if left else None
-
-    def unreachable(self) -> HostError | None:
-        """The error if the host of another worker cannot be reached."""
-        hosts = self._answers().get(NO_ANSWER)
-        return None if hosts is None else _unreachable(hosts)
-
-    def _answers(self) -> dict[str, str]:
-        """The hosts of the other workers, by how their ports answer."""
-        others = self._others()
-        hosts: dict[str, list[str]] = {}
-        for other, answer in zip(others, _for_all(_answer_of, others), strict=True):
-            hosts.setdefault(answer, []).append(other.host)
-        return {answer: listed(names) for answer, names in hosts.items()}
-
-    def _left(self) -> str:
-        """The reason that another worker has left at this one's port; "" if none has."""
-        token = self._members[self._rank].token
-        with suppress(OSError):  # nobody else has connected, or this worker listens no longer
-            self._server.setblocking(False)
-            while True:
-                connection, _ = self._server.accept()
-                with suppress(OSError), connection:
-                    connection.settimeout(TRY_SECONDS)
-                    with connection.makefile(encoding="utf-8", errors="replace") as file:
-                        found, _, reason = file.read(2 * MAX_MESSAGE_CHARS).partition(" ")
-                    if found == token:
-                        return reason
-        return ""
-
-    def _others(self) -> list[Member]:
-        return [other for rank, other in enumerate(self._members) if rank != self._rank]
-
-    def close(self) -> None:
-        """Listen no longer."""
-        self._server.close()
-
-
-def check_same(hosts: Sequence[str], values: Sequence[str], name: str, cure: str) -> None:
-    """Raise a HostError unless all workers, on these hosts, have the same value."""
-    found: dict[str, list[str]] = {}
-    for host, value in zip(hosts, values, strict=True):
-        found.setdefault(value, []).append(host)
-    if len(found) > 1:
-        got = ", ".join(f"{value} on {listed(names)}" for value, names in found.items())
-        raise HostError(f"all workers must have the same {name}, got {got}: {cure}")
 
 
 def listed(hosts: Iterable[str]) -> str:
@@ -178,8 +137,34 @@ def listed(hosts: Iterable[str]) -> str:
     return ", ".join(names[:NAMED]) + more
 
 
+def _failure_of(link: socket.socket, host: str) -> str:
+    """What the worker at the other end has sent, or why it sends nothing any more."""
+    try:
+        line = _line_of(link)
+    except ConnectionError:
+        line = ""
+    except OSError:
+        return f"{host} cannot be reached: check the network, and {AGAIN}"
+    return line or f"a worker has ended: see its message on {host}, and {AGAIN}"
+
+
+def _line_of(link: socket.socket) -> str:
+    with link.makefile(encoding="utf-8", errors="replace") as file:
+        return file.readline(2 * MAX_MESSAGE_CHARS)
+
+
+def _probe(link: socket.socket) -> None:
+    """Have the system find out when the host of a connection is lost."""
+    link.settimeout(None)
+    link.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if sys.platform == "linux":
+        link.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, IDLE)
+        link.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, INTERVAL)
+        link.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, PROBES)
+
+
 def source_address(target: str) -> str:
-    """Address from which this machine reaches a target; its name if it cannot tell."""
+    """Address from which this machine reaches a target; its name if that is not known."""
     if not target:  # a socket would take it for this machine
         return socket.gethostname()
     with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as unused:
@@ -220,63 +205,3 @@ def _interface_of(address: str) -> str | None:
 def is_local(address: str) -> bool:
     """True for an address that only this machine can use."""
     return address.startswith("127.") or address in {"localhost", "::1"}
-
-
-def _member(content: bytes, first: str) -> Member:
-    """Parse a worker's introduction; one on the first worker's host has the address `first`."""
-    try:
-        member = Member(**json.loads(content))
-    except (ValueError, TypeError):  # an earlier version has sent something else
-        raise HostError(
-            "all workers must have the same version of elman, got another message from one: "
-            "install the same everywhere"
-        ) from None
-    return replace(member, address=first) if first and is_local(member.address) else member
-
-
-def _named(members: Sequence[Member]) -> list[Member]:
-    """The members, with addresses in the names of hosts that have the same name."""
-    addresses: dict[str, set[str]] = {}
-    for member in members:
-        addresses.setdefault(member.host, set()).add(member.address)
-    return [
-        replace(member, host=f"{member.host} ({member.address})")
-        if len(addresses[member.host]) > 1
-        else member
-        for member in members
-    ]
-
-
-def _unreachable(hosts: str) -> HostError:
-    return HostError(
-        f"a worker does not answer: {hosts} cannot be reached: check the network, and {AGAIN}"
-    )
-
-
-def _leave(other: Member, reason: str) -> None:
-    """Leave a reason at the port of another worker, if it can be reached."""
-    with suppress(OSError), _connected(other) as connection:
-        connection.sendall(f"{other.token} {reason[:MAX_MESSAGE_CHARS]}".encode())
-
-
-def _answer_of(other: Member) -> str:
-    """Answer of a worker's port."""
-    try:
-        _connected(other).close()
-    except ConnectionError:
-        return REFUSED
-    except socket.gaierror:  # its name has no address here: that tells nothing
-        return ACCEPTED
-    except OSError:
-        return NO_ANSWER
-    return ACCEPTED
-
-
-def _connected(other: Member) -> socket.socket:
-    return socket.create_connection((other.address, other.port), TRY_SECONDS)
-
-
-def _for_all(function: Callable[[Member], Result], others: Sequence[Member]) -> list[Result]:
-    """Results of a function for all others, at once: some may not answer."""
-    with ThreadPoolExecutor(THREADS) as threads:
-        return [*threads.map(function, others)]

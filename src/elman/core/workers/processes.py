@@ -85,14 +85,11 @@ class Workers(Protocol):
 
 
 class NamedWorkers(Workers, Protocol):
-    """Workers that messages name by their hosts; `host` is this one's, unlike any other's."""
+    """Workers that messages name by their hosts."""
 
     @property
-    def host(self) -> str:
-        """Name of this worker's host."""
-
-    def hosts_of(self, ranks: Iterable[int]) -> str:
-        """Names of the hosts of some workers, for a message."""
+    def names(self) -> list[str]:
+        """Names of the hosts of all workers, by rank."""
 
 
 class OneWorker:
@@ -106,13 +103,9 @@ class OneWorker:
         return None
 
     @property
-    def host(self) -> str:
-        """Name of this host."""
-        return socket.gethostname()
-
-    def hosts_of(self, ranks: Iterable[int]) -> str:
-        """Name of this host."""
-        return self.host
+    def names(self) -> list[str]:
+        """Name of this host, for each worker."""
+        return [socket.gethostname()] * self.size
 
     def exchange(
         self, vector: Any, numbers: Numbers, rows: Rows | None = None, per: int | None = None
