@@ -86,12 +86,12 @@ def test_a_note_belongs_to_a_mark_in_the_table_and_says_no_cure_twice() -> None:
     results = ONE.results | {"test_read": 0.3}
     partial = replace(ONE, run="runs/two", results=results, parts=ONE.parts | test)
     assert [line[0] for line in table([ONE, partial]).splitlines()[3:]] == ["*"]
-    unspelled = {"test_unknown_share": 0.03, "test_bits_per_character": None}
     parts = {"val": Part("c", 800, 1000), "test": Part("d", None, 1000)}
-    other = replace(another("1" * 64), results=ONE.results | unspelled, parts=parts)
-    notes = table([ONE, other]).splitlines()[3:]
-    assert [note.count("--on FILE") for note in notes] == [0, 1]
-    assert notes[0] == "+ on other characters than the first run"
+    other = replace(another("1" * 64), parts=parts)
+    (note,) = table([ONE, other]).splitlines()[3:]
+    assert (
+        note == "+ on other characters than the first run: --on FILE evaluates all runs on one text"
+    )
 
 
 def test_results_on_other_characters_than_those_of_the_first_run_are_marked() -> None:

@@ -93,7 +93,7 @@ def test_a_setting_that_is_added_to_the_list_is_compared(tmp_path: Path) -> None
 def test_the_options_of_train_are_the_settings_and_those_that_change_no_result() -> None:
     options = set(inspect.signature(cli.train.train).parameters)
     assert options - {field.name for field in fields(Settings)} == {
-        *("context", "out", "checkpoint_every", "sample_every", "resume")
+        *("context", "out", "checkpoint_every", "sample_every", "resume", "help_all")
     }
     assert {field.name for field in fields(Settings)} <= options
 

@@ -84,9 +84,13 @@ class Numbered(Order):
 
     def epoch(self) -> Iterator[Rows]:
         """Yield the rows of each batch of an epoch."""
+        return map(Rows, self.numbers())
+
+    def numbers(self) -> Iterator[NDArray[np.int64]]:
+        """Yield the numbers of the rows of each batch of an epoch."""
         order = np.arange(self.number) if self.rng is None else self.rng.permutation(self.number)
         for start in range(0, self.number, self.batch_size):
-            yield Rows(order[start : start + self.batch_size])
+            yield order[start : start + self.batch_size]
 
 
 class Windows(Order):
