@@ -59,8 +59,8 @@ class Sequences:
     - `ids`: ids of all sequences, in memory or in a mapped file.
     - `starts`, `ends`: places of the first and of the last id of each sequence, (sequences,). The
       last id of one may be the first id of the next.
-    - `padding`: id that follows short sequences in a batch. None for a text, which is one sequence
-      to cut into windows.
+    - `padding`: id that follows short sequences in a batch. None for a text: a single sequence, to
+      cut into windows.
     - `source`: the sources of pairs.
     - `whole`: a batch is as wide as the longest of all sequences, not as its own longest one.
     """

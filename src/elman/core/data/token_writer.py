@@ -96,7 +96,7 @@ class _Run:
 class TokenWriter:
     """Writes the ids of a text, numbered by first occurrence, and translates them to a vocabulary.
 
-    The ids are in an unnamed temporary file in `folder`, which vanishes however the process ends.
+    The ids are in an unnamed temporary file in `folder`. It vanishes however the process ends.
     `shares` are the shares of the text for its parts.
     """
 

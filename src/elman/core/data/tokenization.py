@@ -58,7 +58,7 @@ def tokenize_sources(
     report: Report = no_report,
     folder: Path | None = None,
 ) -> TokenizedText:
-    """Tokenize the parts of a text, which is read once.
+    """Tokenize the parts of a text. It is read once.
 
     The vocabulary comes from the training part. If the tokenizer is learned, the start of the text
     is kept in memory, and a longer text is sampled beside.
@@ -144,7 +144,7 @@ class _Start:
 
 
 def _training_sample(start: _Start, sources: Sources, settings: TokenizerSettings) -> Iterator[str]:
-    """The training part, or an even sample of it, from which to learn a tokenizer."""
+    """The training part, or an even sample of it, to learn a tokenizer."""
     shares = sources.shares
     whole = start.whole(int(MAX_SAMPLE_CHARACTERS / max(0.5, shares[0])))
     if whole is None:
