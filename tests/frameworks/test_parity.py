@@ -207,11 +207,11 @@ def test_a_stretch_begins_with_the_zero_state(module: Any, story: Path) -> None:
     arch = Architecture("gru", len(data.vocab), 8, 2)
     model = module.build(arch, weights.initial(arch, 5), lr=1e-9)  # which changes nothing
     found = update_losses(module, model, data)[: len(batches)]
-    assert batches.windows > 1
+    assert batches.order.windows > 1
     spec = specification.build(arch, weights.initial(arch, 5))
     state, wanted = None, []
     for n, (X, Y) in enumerate(batches):
-        logits, state = spec.step(X, None if n % batches.windows == 0 else state)
+        logits, state = spec.step(X, None if n % batches.order.windows == 0 else state)
         known = log_probabilities(logits)
         wanted.append(-np.take_along_axis(known, Y[..., None], -1).mean())
     np.testing.assert_allclose(found, wanted, rtol=1e-4)
