@@ -31,7 +31,7 @@ UV_NAMES = {
 ASKED = "parity", "batch", "cli", "codec", "dynamic", "resume", "text_model", "slow_sgd"
 OF_THE_BASE = [
     # The folders with slow fixtures come first: xdist balances what is left at the end.
-    *(f"tests/{name}" for name in ("cli", "core", "numpy_module", "engine", "api")),
+    *(f"tests/{name}" for name in ("cli", "files", "text", "data", "model", "training", "inference", "book", "runs", "experiments", "numpy_module", "engine", "api")),
     *(f"tests/frameworks/test_{name}.py" for name in ASKED),
     *("--framework", "numba"),
 ]

@@ -28,7 +28,7 @@ from reporting import print_header, print_machine, print_row
 from sizes import WORDS, milliseconds, shown, sizes_of
 from turns import Contender, Work, answer, started, take_turns
 
-from elman.core.model.weights import initial
+from elman.model.weights import initial
 from frameworks import ENVIRONMENT
 
 JOBS = [
@@ -134,7 +134,7 @@ def text_work(work: str, hidden: int) -> Work:
     if work != "together":
         return program("numba", "elman", work, hidden)
     from elman import numba
-    from elman.core.model.sampling import Sampler
+    from elman.inference.sampling import Sampler
 
     arch = Job("rnn", hidden, 1, 1).arch
     model = numba.build(arch, initial(arch))

@@ -18,7 +18,7 @@ from reporting import print_header, print_machine, print_row
 from updates import built
 
 from elman import numba
-from elman.core.model.weights import Architecture, initial
+from elman.model.weights import Architecture, initial
 
 SEEDS = range(3)
 SETTINGS: dict[str, dict[str, Any]] = {"single": {}, "bf16": {"precision": "bf16"}}

@@ -17,13 +17,13 @@ from quality import FOLDER
 from quality_texts import parts
 
 from elman import numba
-from elman.core.data.batch_settings import BatchSettings
-from elman.core.data.parts import Sources
-from elman.core.data.text import Text, TokenOptions, read_text
-from elman.core.model import weights
-from elman.core.model.language_model import score
-from elman.core.model.weights import Architecture, Weights
-from elman.core.training.schedule import Schedule
+from elman.data.batch_settings import BatchSettings
+from elman.data.parts import Sources
+from elman.data.text import Text, TokenOptions, read_text
+from elman.inference.language_model import score
+from elman.model import weights
+from elman.model.weights import Architecture, Weights
+from elman.training.schedule import Schedule
 
 DEFAULTS: dict[str, Any] = {
     **{"cell": "lstm", "layers": 2, "hidden": 256, "embedding": 0, "batch": 32, "steps": 64},

@@ -21,7 +21,7 @@ from pathlib import Path
 from limits import VOCAB
 from reporting import print_header, print_machine, print_row
 
-from elman.core.model.cells import CELLS
+from elman.model.cells import CELLS
 from frameworks import ENVIRONMENT
 
 PROGRAM = """
@@ -29,9 +29,9 @@ import sys
 from types import SimpleNamespace
 import numpy as np
 from elman import numba
-from elman.core.model.language_model import generate
-from elman.core.model.sampling import Sampler
-from elman.core.model.weights import Architecture, initial
+from elman.inference.language_model import generate
+from elman.inference.sampling import Sampler
+from elman.model.weights import Architecture, initial
 
 cell, vocab, hidden, stage = sys.argv[1:]
 arch = Architecture(cell, int(vocab), int(hidden))

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from turns import Work, answer
 
-from elman.core.data.corpus import time_machine
+from elman.data.corpus import time_machine
 
 SCORED = 1_000_000
 

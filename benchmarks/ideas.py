@@ -37,11 +37,11 @@ from reporting import print_header, print_machine, print_row
 from tokens import Counted, trained
 
 from elman import numba
-from elman.core.model import weights
-from elman.core.model.weights import Weights
-from elman.core.training import trainer as training
-from elman.core.training.schedule import MIN_FACTOR, Schedule
+from elman.model import weights
+from elman.model.weights import Weights
 from elman.numpy import optimizers as specification
+from elman.training import trainer as training
+from elman.training.schedule import MIN_FACTOR, Schedule
 
 INITIAL = weights.initial
 ITERATIONS = 5  # of Newton-Schulz in an update of Muon; each has three products

@@ -20,9 +20,9 @@ matplotlib.use("agg")
 from matplotlib import pyplot
 
 import elman
-from elman.core.experiments.train import continued
-from elman.core.model.evaluation import evaluate
-from elman.core.training.callback import Callback, TrainerLike
+from elman.experiments.train import continued
+from elman.inference.evaluation import evaluate
+from elman.training.callback import Callback, TrainerLike
 
 POINTS, SHOWN = 40, (0, 2, 9, 39)  # measurements, and those with a text in the picture
 HELD_OUT = 20_000  # characters

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 
-from elman.core.model.weights import OPERATIONS, Architecture, products
+from elman.model.weights import OPERATIONS, Architecture, products
 
 VOCAB = 28
 PEAK = """

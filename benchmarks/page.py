@@ -18,10 +18,10 @@ from reporting import print_machine
 
 import elman
 from elman import numpy as specification
-from elman.core.model.weights import Architecture, initial
-from elman.core.text.codec import Codec
-from elman.core.text.vocab import Vocab
 from elman.formats import export
+from elman.model.weights import Architecture, initial
+from elman.text.codec import Codec
+from elman.text.vocab import Vocab
 
 SYMBOLS = 5000
 CHARACTERS = [*map(chr, range(ord("!"), ord("!") + 63)), "\n"]  # and the unknown symbol

@@ -20,9 +20,9 @@ from bare.torch_pairs import Attention, Plain, updates
 from reporting import print_header, print_machine, print_row
 
 from elman import torch as module
-from elman.core.model import encoder_decoder
-from elman.core.model.encoder_decoder import PairArchitecture
-from elman.core.training.callback import Callback
+from elman.model import encoder_decoder
+from elman.model.encoder_decoder import PairArchitecture
+from elman.training.callback import Callback
 
 sys.path.append(str(Path(__file__).parents[1]))  # the folder of tests
 from tests import pairs

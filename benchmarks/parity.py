@@ -16,8 +16,8 @@ from reporting import print_rows
 
 import elman
 from elman import numpy as specification
-from elman.core.model.cells import CELLS
-from elman.core.model.weights import Architecture
+from elman.model.cells import CELLS
+from elman.model.weights import Architecture
 
 sys.path.append(str(Path(__file__).parents[1]))  # the folder of tests
 from tests.parity import IDS, one_update, relative, seed_losses, some_weights

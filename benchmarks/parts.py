@@ -21,15 +21,15 @@ from limits import Job, peak
 from scaling import in_turns
 from updates import a_batch, engine
 
-from elman.core.model.options import ModelOptions
-from elman.core.model.precision import SINGLE
-from elman.core.model.weights import initial
 from elman.kernels.codegen.work_queue import counter, open_queue
 from elman.kernels.host.arrays import DropoutMasks, GroupArrays
 from elman.kernels.host.engine import Engine
 from elman.kernels.rnn import by_groups, steps
 from elman.kernels.rnn.packing import PACK, PACK_BIASES, PACK_TABLE
 from elman.kernels.rnn.program import AFTER, FIRST, OPERATION, PARTS
+from elman.model.options import ModelOptions
+from elman.model.precision import SINGLE
+from elman.model.weights import initial
 from elman.numba import TimeMachine
 
 BOOK = ("rnn", "32", "1024", "32")

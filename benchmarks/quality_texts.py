@@ -20,8 +20,8 @@ from functools import partial
 from io import StringIO
 from pathlib import Path
 
-from elman.core.data.corpus import time_machine
-from elman.core.data.parts import part_ends
+from elman.data.corpus import time_machine
+from elman.data.parts import part_ends
 
 SHARES = (0.9, 0.1, 0.0)
 LONGEST = 10_000_000  # characters; reading the rest of the dictionary would take minutes

@@ -22,10 +22,10 @@ import numpy as np
 from reporting import print_header, print_machine, print_row
 
 from elman import numba
-from elman.core.model.metrics import Mean
-from elman.core.model.weights import Architecture, Weights, initial
-from elman.core.training.callback import Callback
-from elman.core.training.schedule import Schedule
+from elman.model.metrics import Mean
+from elman.model.weights import Architecture, Weights, initial
+from elman.training.callback import Callback
+from elman.training.schedule import Schedule
 
 DECAYS = (0.99, 0.998)
 LAST = 0.75  # share of the updates before the plain average begins

@@ -27,14 +27,14 @@ from matplotlib import pyplot
 from reporting import processor, save_plot
 
 from elman import numba
-from elman.core.data.corpus import time_machine
-from elman.core.training import checkpoint
-from elman.core.training.schedule import Best
+from elman.data.corpus import time_machine
+from elman.training import checkpoint
+from elman.training.schedule import Best
 
 ROOT = Path(__file__).parents[1]
 MEGABYTE = 10**6
 COMMAND = (
-    "import atexit, sys; from elman.core.files.memory import peak_memory_mb as peak; "
+    "import atexit, sys; from elman.files.memory import peak_memory_mb as peak; "
     "atexit.register(lambda: print('peak', peak(), file=sys.stderr)); "
     "from elman.cli import main; main()"
 )

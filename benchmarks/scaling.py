@@ -20,7 +20,7 @@ from limits import Job
 from turns import Contender, take_turns
 from updates import a_batch, engine
 
-from elman.core.model.cells import CELLS
+from elman.model.cells import CELLS
 from frameworks import SCRIPT
 
 SIZES = {"hidden": 64, "batch": 512, "steps": 32}
@@ -61,7 +61,7 @@ def doublings(rounds: int) -> None:
 def texts(cell: str, rounds: int) -> tuple[float, float]:
     """The seconds that it takes to score a text, and one of twice its length."""
     from elman import numba
-    from elman.core.model.weights import initial
+    from elman.model.weights import initial
 
     text = Job(cell, SIZES["hidden"], batch=1, steps=2 * TEXT)
     model, ids = numba.build(text.arch, initial(text.arch)), a_batch(text, np.int64)[0][0]

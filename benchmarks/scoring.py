@@ -22,9 +22,9 @@ from reporting import print_header, print_machine, print_row
 
 import elman
 from elman import numba as engine
-from elman.core.model.weights import Architecture, initial
-from elman.core.text.codec import Codec
-from elman.core.text.vocab import Vocab
+from elman.model.weights import Architecture, initial
+from elman.text.codec import Codec
+from elman.text.vocab import Vocab
 
 CHARACTERS = [*map(chr, range(ord("A"), ord("z") + 1)), *" ,.\n0"]  # and the unknown symbol
 LENGTHS = (20, 60)

@@ -24,7 +24,7 @@ from limits import Job, peak
 from reporting import print_header, print_machine, print_row
 from updates import measured
 
-from elman.core.model.cells import CELLS
+from elman.model.cells import CELLS
 
 SIZES = [
     Job("rnn", 32, 1024, 32),

@@ -45,10 +45,10 @@ def some_lines() -> list[np.ndarray]:
 
 def engine(work: str, cell: str, settings: dict[str, Any]) -> Work:
     """A work of the engine; `settings` are those of its `build`."""
-    from elman.core.model.language_model import generate
-    from elman.core.model.sampling import Sampler
-    from elman.core.model.scoring import score_texts
-    from elman.core.model.weights import Architecture
+    from elman.inference.language_model import generate
+    from elman.inference.sampling import Sampler
+    from elman.inference.scoring import score_texts
+    from elman.model.weights import Architecture
 
     arch = Architecture(cell, VOCAB, HIDDEN)
     model, lines = built(arch, **settings), some_lines()

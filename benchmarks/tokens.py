@@ -25,11 +25,11 @@ from quality_contender import unused
 from quality_texts import OTHER_ALPHABETS, TEXTS, parts, split
 
 import elman
-from elman.core.experiments import choice
-from elman.core.model import weights
-from elman.core.training import trainer as training
-from elman.core.training.callback import Callback, TrainerLike
+from elman.experiments import choice
+from elman.model import weights
 from elman.numba import architecture
+from elman.training import trainer as training
+from elman.training.callback import Callback, TrainerLike
 
 READ = 150_000  # characters of the validation part
 VALIDATED = 1.1  # times the operations of the updates, with the validations

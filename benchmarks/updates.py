@@ -16,8 +16,8 @@ import numpy as np
 from limits import Job
 from turns import Work, answer, started, take_turns
 
-from elman.core.data.batch import Batch
-from elman.core.model.weights import Architecture, initial
+from elman.data.batch import Batch
+from elman.model.weights import Architecture, initial
 from frameworks import ENVIRONMENT
 
 LONG = 10**11  # operations of an update that takes a second or so

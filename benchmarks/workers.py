@@ -32,9 +32,9 @@ from pathlib import Path
 
 from reporting import print_header, print_machine, print_row
 
-from elman.core.data.corpus import time_machine
-from elman.core.model import weights
-from elman.core.model.weights import Architecture
+from elman.data.corpus import time_machine
+from elman.model import weights
+from elman.model.weights import Architecture
 from frameworks import ENVIRONMENT
 
 sys.path.append(str(Path(__file__).parents[1]))  # the folder of tests
@@ -47,7 +47,7 @@ TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "
 # exchange of gradients.
 COUNTED = """
 import atexit, os, pathlib, statistics, time
-from elman.core.training.time_limit import TimeLimit
+from elman.training.time_limit import TimeLimit
 from elman.torch.workers import TorchWorkers
 exchange, note, ended, moved = TorchWorkers.exchange, TimeLimit.note_update, [], []
 def sent():

@@ -12,7 +12,7 @@ import torch
 from matplotlib.figure import Figure
 
 from elman import torch as d2l
-from elman.core.training.history import Epoch
+from elman.training.history import Epoch
 
 
 def run(epochs: int = 30) -> d2l.Trainer:

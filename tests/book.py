@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 import elman
-from elman.core.data import corpus
-from elman.core.model.language_model import generate
-from elman.core.model.sampling import Sampler
-from elman.core.text.tokenizers import clean
-from elman.core.text.vocab import Vocab
+from elman.data import corpus
+from elman.inference.language_model import generate
+from elman.inference.sampling import Sampler
+from elman.text.tokenizers import clean
+from elman.text.vocab import Vocab
 
 SHARED = Path(__file__).parents[1].parent / "shared"
 SEED = SHARED / "seed" / "rnn-concise.md"

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from elman.core.model.pair_model import PairModel
-from elman.core.text.pair_codec import (
+from elman.inference.pair_model import PairModel
+from elman.text.pair_codec import (
     END,
     OF_SOURCES,
     OF_TARGETS,

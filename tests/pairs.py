@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from elman.core.model import encoder_decoder
-from elman.core.model.encoder_decoder import PairArchitecture
-from elman.core.training.callback import Callback
+from elman.model import encoder_decoder
+from elman.model.encoder_decoder import PairArchitecture
+from elman.training.callback import Callback
 
 WORDS = """
 zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 import elman
-from elman.core.model import weights
-from elman.core.model.cells import cell_named
-from elman.core.model.weights import Architecture
-from elman.core.training.callback import Callback
+from elman.model import weights
+from elman.model.cells import cell_named
+from elman.model.weights import Architecture
+from elman.training.callback import Callback
 
 IDS = np.random.default_rng(4).integers(0, 11, (6, 13))
 LARGE = 1000.0  # a learning rate at which an update tells the gradient to all its digits

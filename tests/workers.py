@@ -14,7 +14,7 @@ from pathlib import Path
 from unittest import mock
 
 import elman
-from elman.core.workers.processes import free_port
+from elman.training.workers.processes import free_port
 
 SETTINGS = ("--recipe", "book", "--hidden", "8", "--cell", "lstm", "--optimizer", "adam")
 # Two learning rates, each of which has a section of the vector of weights.
@@ -36,7 +36,7 @@ main()
 """
 # A program whose workers share no memory, as on several machines.
 SENDING = f"""
-from elman.core.workers import shared_memory
+from elman.training.workers import shared_memory
 shared_memory._new_file = lambda stack: None
 del shared_memory.SharedMemory.exchange
 {PROGRAM}
@@ -44,8 +44,8 @@ del shared_memory.SharedMemory.exchange
 # A program that sends all gradients but the first weight's early, by messages. It prints whether a
 # part was sent before all gradients were complete, and whether a worker had no shard.
 EARLY = f"""
-from elman.core.training import early, sharded
-from elman.core.workers import shared_memory
+from elman.training.workers import early, sharded
+from elman.training.workers import shared_memory
 shared_memory._new_file = lambda stack: None
 early.EARLY, early.LOWEST = 1, "none"
 class Told(early.EarlySending):
@@ -62,9 +62,9 @@ sharded.EarlySending = Told
 PARTS_OF_VECTORS = """
 import numpy as np
 import torch
-from elman.core.workers.processes import tree_sum
-from elman.core.workers.rows import Rows
-from elman.core.workers import shared_memory
+from elman.training.workers.processes import tree_sum
+from elman.training.workers.rows import Rows
+from elman.training.workers import shared_memory
 shared_memory._new_file = lambda stack: None
 from elman.torch import workers as module
 workers = module.TorchWorkers(60)
@@ -109,9 +109,9 @@ del TorchWorkers._sent
 # A program that prints the number of rows of an embedding that an update exchanges, 0 for all. It
 # sends all other gradients early where the framework can.
 TELLING_ROWS = f"""
-from elman.core.training import early, sharded
+from elman.training.workers import early, sharded
 early.EARLY, early.LOWEST = 1, "none"
-from elman.core.workers import shared_memory
+from elman.training.workers import shared_memory
 shared_memory._new_file = lambda stack: None
 class Told(sharded.Rows):
     @property

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from elman.core.errors import ElmanError
-from elman.core.experiments.frameworks import framework_module, module_of
-from elman.core.files import atomic
-from elman.core.valid_values import FRAMEWORKS
+from elman.errors import ElmanError
+from elman.files import atomic
+from elman.runs.frameworks import framework_module, module_of
+from elman.valid_values import FRAMEWORKS
 
 if TYPE_CHECKING:
     import os
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from elman.api.serving import serve
     from elman.api.sweeping import sweep
     from elman.api.training import resume, train
-    from elman.core.model.cells import Cell, register
+    from elman.model.cells import Cell, register
 
 __version__ = "0.1.0"
 __all__ = [  # except elman.open: it would hide Python's open
@@ -55,8 +55,8 @@ __all__ = [  # except elman.open: it would hide Python's open
 ]
 # Modules of the names that not every program needs.
 LAZY = {
-    "Cell": ("elman.core.model.cells", "Cell"),
-    "register": ("elman.core.model.cells", "register"),
+    "Cell": ("elman.model.cells", "Cell"),
+    "register": ("elman.model.cells", "register"),
     "Run": ("elman.api.run", "Run"),
     "open": ("elman.api.run", "open_run"),
     "train": ("elman.api.training", "train"),
@@ -98,11 +98,11 @@ def save(folder: "str | os.PathLike[str]", model: Any) -> None:
     The vocabulary comes from the training data, or from the run that the model was loaded from. The
     run keeps the settings of the training and the digest of its text.
     """
-    from elman.core.d2l.seq2seq import Predicting
-    from elman.core.experiments import pair_run, run
-    from elman.core.experiments.saved import record_of
-    from elman.core.files.paths import as_path
-    from elman.core.text import codec
+    from elman.book.seq2seq import Predicting
+    from elman.files.paths import as_path
+    from elman.runs import pair_run, run
+    from elman.runs.saved import record_of
+    from elman.text import codec
 
     path = as_path(folder, "a run directory")
     module = module_of(model)
@@ -148,7 +148,7 @@ def load(
 
     Raises an ElmanError for a folder that is not a run, and for a framework that is not installed.
     """
-    from elman.core.experiments import loading
-    from elman.core.files.paths import as_path
+    from elman.files.paths import as_path
+    from elman.runs import loading
 
     return loading.load(as_path(folder, "a run directory"), framework, precision)

@@ -14,18 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elman import numpy as specification
-from elman.core.d2l import names, rnnlm
-from elman.core.d2l.names import *  # noqa: F403
-from elman.core.d2l.overrides import Originals
-from elman.core.data import corpus
-from elman.core.errors import ElmanError, alternatives
-from elman.core.model import weights
-from elman.core.model.cells import CELLS
-from elman.core.model.language_model import CompiledModel, check_ids, integers
-from elman.core.model.precision import SINGLE
-from elman.core.model.weights import Architecture, Weights
-from elman.core.user_classes import DataAttributes
-from elman.core.valid_values import DIFFERENTIATING
+from elman.book import names, rnnlm
+from elman.book.names import *  # noqa: F403
+from elman.book.overrides import Originals
+from elman.data import corpus
+from elman.errors import ElmanError, alternatives
+from elman.inference.language_model import CompiledModel, check_ids, integers
 from elman.kernels import numba as _numba
 from elman.kernels.codegen import processor
 from elman.kernels.codegen.cache import when_missing
@@ -35,6 +29,10 @@ from elman.kernels.host.arrays import DropoutMasks
 from elman.kernels.host.continuations import Continuations
 from elman.kernels.host.engine import Engine
 from elman.kernels.rnn import optimization as rules
+from elman.model import weights
+from elman.model.cells import CELLS
+from elman.model.precision import SINGLE
+from elman.model.weights import Architecture, Weights
 from elman.numpy import (
     GRU,
     LSTM,
@@ -48,6 +46,8 @@ from elman.numpy import (
 )
 from elman.numpy.step import Step as SpecificationStep
 from elman.numpy.weights import model_maker, set_weights
+from elman.user_classes import DataAttributes
+from elman.valid_values import DIFFERENTIATING
 
 if _numba.config.DISABLE_JIT:
     raise ElmanError("elman.numba requires compiled code, got NUMBA_DISABLE_JIT: unset it")

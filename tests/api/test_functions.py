@@ -11,8 +11,8 @@ import pytest
 import elman
 from elman import Run
 from elman.api.terms import in_python
-from elman.core.errors import ElmanError
-from elman.core.experiments import speed
+from elman.errors import ElmanError
+from elman.experiments import speed
 from tests.conftest import STORY, Command
 
 OPTIONS: dict[str, Any] = {"epochs": 2, "hidden": 8, "batch_size": 16, "seq_len": 16}

@@ -14,14 +14,14 @@ from nbclient import NotebookClient
 
 import elman
 from elman import ElmanError, Run
-from elman.core.training.callback import Callback
+from elman.training.callback import Callback
 from tests.conftest import STORY
 
 OPTIONS: dict[str, Any] = {"epochs": 1, "hidden": 4, "batch_size": 16, "seq_len": 16, "quiet": True}
 LINES = STORY.splitlines()
 LONG = "word " * 60000
 IN_MEMORY = r": for a text in memory, include a line break, or give it as \[text\]$"
-CALLBACKS = "^callbacks must be a list of elman.core.training.callback.Callback, got"
+CALLBACKS = "^callbacks must be a list of elman.training.callback.Callback, got"
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import typer
 import elman
 from elman.api import options
 from elman.cli import app
-from elman.core.experiments.settings import CHOSEN
+from elman.runs.settings import CHOSEN
 from tests.api.typed_options import source
 
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]

@@ -9,7 +9,7 @@ import pytest
 from tests.robustness.interrupts import Notebook, notebook
 
 PAUSE = """
-from elman.core.training.callback import Callback
+from elman.training.callback import Callback
 
 
 class Pause(Callback):

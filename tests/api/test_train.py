@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 import elman
-from elman.core.experiments.session import Session
-from elman.core.training.callback import Callback, TrainerLike
-from elman.core.training.history import Epoch
+from elman.experiments.session import Session
+from elman.training.callback import Callback, TrainerLike
+from elman.training.history import Epoch
 from tests.conftest import STORY, Command
 from tests.robustness.kills import outcome
 

@@ -8,7 +8,7 @@ import textwrap
 from dataclasses import fields
 
 from elman.api.signatures import help_of
-from elman.core.experiments.settings import CHOSEN, Settings
+from elman.runs.settings import CHOSEN, Settings
 
 # What Python takes besides the words of the command line.
 TYPES = {
@@ -23,7 +23,7 @@ import os
 from collections.abc import Sequence
 from typing import TypedDict
 
-from elman.core.text.in_memory import TextLike
+from elman.text.in_memory import TextLike
 
 
 class TrainOptions(TypedDict, total=False):

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from elman.core.experiments import compare
-from elman.core.model import cells
-from elman.core.model.cell_checks import fingerprint
+from elman.experiments import compare
+from elman.model import cells
+from elman.model.cell_checks import fingerprint
 from tests.conftest import QUICK, Command
 
 CELLS = """\
@@ -124,7 +124,7 @@ def test_a_comparison_of_frameworks_trains_with_the_same_cells(
         ),
         (
             CELLS.replace('"half"', '"gru"'),
-            "the name gru is already used by a cell of elman.core.model.cells: choose another",
+            "the name gru is already used by a cell of elman.model.cells: choose another",
         ),
     ],
     ids=["missing", "empty", "raises", "ends", "no Python", "taken"],

@@ -15,8 +15,8 @@ import typer
 from elman import __version__
 from elman.cli import app
 from elman.cli.help_pages import EXAMPLES
-from elman.core.errors import alternatives
-from elman.core.model.cells import CELLS
+from elman.errors import alternatives
+from elman.model.cells import CELLS
 from tests.conftest import QUICK, Command
 
 

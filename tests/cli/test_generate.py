@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from elman import load
-from elman.core.experiments.run import write
-from elman.core.files.atomic import new_folder
-from elman.core.model.language_model import total_nll
-from elman.core.model.weights import Architecture, initial
-from elman.core.text.codec import Codec
-from elman.core.text.vocab import Vocab
+from elman.files.atomic import new_folder
+from elman.inference.language_model import total_nll
+from elman.model.weights import Architecture, initial
+from elman.runs.run import write
+from elman.text.codec import Codec
+from elman.text.vocab import Vocab
 from tests.conftest import QUICK, Command
 
 NUMPY = ("--framework", "numpy")

@@ -11,13 +11,13 @@ import pytest
 from safetensors.numpy import load_file
 
 import elman as package
-from elman.core.errors import ElmanError
-from elman.core.experiments.choice import settled
-from elman.core.experiments.records import RunSettings
-from elman.core.experiments.settings import Settings
-from elman.core.experiments.train import Training
-from elman.core.files import json_files
-from elman.core.files.atomic import new_folder
+from elman.errors import ElmanError
+from elman.experiments.choice import settled
+from elman.experiments.train import Training
+from elman.files import json_files
+from elman.files.atomic import new_folder
+from elman.runs.records import RunSettings
+from elman.runs.settings import Settings
 from tests.conftest import BOOK, Command
 
 FEW = (*BOOK, "--epochs", "1", "--batch-size", "64", "--seq-len", "16", "--framework", "numpy")

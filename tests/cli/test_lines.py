@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from elman.core.experiments.run import read_history
+from elman.runs.run import read_history
 from tests.cli.test_resume import run_settings
 from tests.conftest import BOOK, Command
 

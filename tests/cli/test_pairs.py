@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from elman.core.errors import ElmanError, requirements
-from elman.core.experiments import frameworks
+from elman.errors import ElmanError, requirements
+from elman.runs import frameworks
 from tests.conftest import Command
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from elman.core.experiments import planning
-from elman.core.experiments.planning import Cost
-from elman.core.model import weights
-from elman.core.model.weights import Architecture
+from elman.experiments import planning
+from elman.experiments.planning import Cost
+from elman.model import weights
+from elman.model.weights import Architecture
 from tests.conftest import BOOK, Command
 
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import elman as package
-from elman.core.model import evaluation
+from elman.inference import evaluation
 from tests.conftest import QUICK, Command
 
 NUMPY = ("--framework", "numpy")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import elman as package
-from elman.core.errors import ElmanError
+from elman.errors import ElmanError
 from elman.numpy import TextFile
 from tests.cli.test_resume import run_settings
 from tests.conftest import QUICK, Command, CommandIn

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from elman.core.experiments.settings import Settings
+from elman.runs.settings import Settings
 from tests.conftest import COMPILING, STORY, Command
 
 QUICK = ("--framework", "numpy", "--epochs", "3")

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from elman.core.experiments.records import RunSettings
-from elman.core.experiments.train import Training
-from elman.core.training.progress import Lines
+from elman.experiments.train import Training
+from elman.runs.records import RunSettings
+from elman.training.progress import Lines
 from tests.conftest import QUICK, Command
 from tests.robustness.kills import outcome
 
@@ -74,7 +74,7 @@ def test_an_interrupt_of_the_report_tells_that_the_run_is_finished(
     code = """if True:
         import signal
         from elman import cli
-        from elman.core.experiments import train
+        from elman.experiments import train
 
         class Interrupted(train.Training):
             def write(self, folder):

@@ -23,9 +23,11 @@ import pytest
 from matplotlib.figure import Figure
 
 import elman as package
-from elman.core.errors import ElmanError
-from elman.core.experiments.settings import Settings
-from elman.core.experiments.sweep import (
+from elman.errors import ElmanError
+from elman.inference.evaluation import evaluate
+from elman.numpy import RNN, RNNLM, TextFile
+from elman.runs.settings import Settings
+from elman.sweeps.sweep import (
     BEHIND,
     COMPARED,
     Report,
@@ -35,12 +37,10 @@ from elman.core.experiments.sweep import (
     begin,
     check_texts,
 )
-from elman.core.experiments.sweep_plots import _draw_trials
-from elman.core.experiments.sweep_report import command
-from elman.core.model.evaluation import evaluate
-from elman.core.training.callback import Callback
-from elman.core.training.history import Epoch
-from elman.numpy import RNN, RNNLM, TextFile
+from elman.sweeps.sweep_plots import _draw_trials
+from elman.sweeps.sweep_report import command
+from elman.training.callback import Callback
+from elman.training.history import Epoch
 from tests.conftest import Command, CommandIn, command_line
 
 FIXED = ("--recipe", "book", "--epochs", "2", "--batch-size", "16", "--optimizer", "adam")

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from elman.core.experiments import compare
-from elman.core.experiments.run import read_history
+from elman.experiments import compare
+from elman.runs.run import read_history
 from tests.conftest import BOOK, QUICK, Command
 
 

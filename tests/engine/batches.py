@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from elman.core.model.weights import Architecture, Weights, initial
+from elman.model.weights import Architecture, Weights, initial
 
 
 def weights_of(arch: Architecture) -> Weights:

@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 
 from elman import numba as engine
 from elman import numpy as specification
-from elman.core.errors import ElmanError
-from elman.core.model import evaluation, language_model
-from elman.core.model.cells import CELLS
-from elman.core.model.sampling import Sampler
-from elman.core.model.scoring import score_texts
-from elman.core.model.weights import Architecture, initial
-from elman.core.text.codec import Codec
-from elman.core.text.vocab import Vocab
+from elman.errors import ElmanError
+from elman.inference import evaluation, language_model
+from elman.inference.sampling import Sampler
+from elman.inference.scoring import score_texts
+from elman.model.cells import CELLS
+from elman.model.weights import Architecture, initial
+from elman.text.codec import Codec
+from elman.text.vocab import Vocab
 
 CODEC = Codec(Vocab(list("ab .\n")), "char", clean=False)
 TEXT = "ab ba. a bb.\n" * 3  # long enough that relu's state grows beyond all numbers

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from elman.core.errors import ElmanError
+from elman.errors import ElmanError
 from elman.kernels.codegen import cache
 from elman.kernels.codegen.private_folder import private_folder
 

@@ -102,7 +102,7 @@ def test_a_run_takes_a_name_that_is_free_when_its_text_is_read(story: Path, tmp_
     code = """if True:
         from pathlib import Path
         from elman import cli
-        from elman.core.experiments import train
+        from elman.experiments import train
 
         class Meanwhile(train.Training):
             def __init__(self, *arguments, **options):

@@ -12,20 +12,20 @@ from typing import Any
 import pytest
 
 from elman import numba as engine
-from elman.core.errors import ElmanError
-from elman.core.experiments import calibration
-from elman.core.model.weights import Architecture, initial
-from elman.core.training.callback import Callback
+from elman.errors import ElmanError
+from elman.experiments import calibration
 from elman.kernels.codegen import cache
 from elman.kernels.host import compiling
+from elman.model.weights import Architecture, initial
+from elman.training.callback import Callback
 
 WRITING = """
 import logging, sys
 logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
 from elman import numba
-from elman.core.model.language_model import generate, score
-from elman.core.model.sampling import Sampler
-from elman.core.model.weights import Architecture, initial
+from elman.inference.language_model import generate, score
+from elman.inference.sampling import Sampler
+from elman.model.weights import Architecture, initial
 
 arch = Architecture("rnn", 11, 70)
 model = numba.build(arch, initial(arch))
@@ -254,7 +254,7 @@ COMPILING_AHEAD = """
 import sys
 from types import SimpleNamespace
 from elman import numba
-from elman.core.model.weights import Architecture, initial
+from elman.model.weights import Architecture, initial
 from elman.kernels.codegen import cache
 from elman.kernels.host import compiling
 

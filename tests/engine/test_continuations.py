@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from elman import numba as engine
 from elman import numpy as specification
-from elman.core.model.language_model import generate, generate_all
-from elman.core.model.sampling import Sampler
-from elman.core.model.weights import Architecture
+from elman.inference.language_model import generate, generate_all
+from elman.inference.sampling import Sampler
+from elman.model.weights import Architecture
 from tests.engine.batches import weights_of
 
 ARCH = Architecture("lstm", 13, 9, 2, 4)

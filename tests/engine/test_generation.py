@@ -12,12 +12,10 @@ from numba import njit
 
 from elman import numba as engine
 from elman import numpy as specification
-from elman.core.errors import ElmanError
-from elman.core.model.cells import CELLS
-from elman.core.model.language_model import generate, generate_all, score
-from elman.core.model.sampling import Sampler
-from elman.core.model.scoring import score_texts
-from elman.core.model.weights import Architecture, initial
+from elman.errors import ElmanError
+from elman.inference.language_model import generate, generate_all, score
+from elman.inference.sampling import Sampler
+from elman.inference.scoring import score_texts
 from elman.kernels.codegen.tile_types import TileShape
 from elman.kernels.host import engine as kernels
 from elman.kernels.host import threads
@@ -25,9 +23,11 @@ from elman.kernels.host.arrays import DropoutMasks
 from elman.kernels.host.engine import Engine
 from elman.kernels.rnn import sampling
 from elman.kernels.rnn.sampling import sampler_buffers, sampler_settings
-from tests.core.model.test_writing import chances, chi_square_is_likely, model_of, written
+from elman.model.cells import CELLS
+from elman.model.weights import Architecture, initial
 from tests.engine.batches import weights_of
 from tests.engine.tiles import TILES
+from tests.inference.test_writing import chances, chi_square_is_likely, model_of, written
 
 draw, inverse_cdf = njit(sampling.draw.py_func), njit(sampling.inverse_cdf.py_func)
 

@@ -7,15 +7,15 @@ import pytest
 
 from elman import numba as engine
 from elman import numpy as specification
-from elman.core.model.cells import CELLS
-from elman.core.model.options import ModelOptions
-from elman.core.model.weights import Architecture
 from elman.kernels.codegen.tile_types import TileShape
 from elman.kernels.host import arrays, weight_layout
 from elman.kernels.host import engine as kernels
 from elman.kernels.host.arrays import DropoutMasks
 from elman.kernels.host.engine import Engine
 from elman.kernels.rnn import by_groups, by_steps
+from elman.model.cells import CELLS
+from elman.model.options import ModelOptions
+from elman.model.weights import Architecture
 from tests.engine.batches import batch_of, learned, weights_of
 from tests.engine.tiles import TILES
 

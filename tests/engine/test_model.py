@@ -11,11 +11,11 @@ import pytest
 
 from elman import numba as engine
 from elman import numpy as specification
-from elman.core.errors import ElmanError
-from elman.core.model.sampling import Sampler
-from elman.core.model.weights import Architecture, initial
+from elman.errors import ElmanError
+from elman.inference.sampling import Sampler
 from elman.kernels.host.engine import Engine
 from elman.kernels.rnn import by_steps
+from elman.model.weights import Architecture, initial
 from tests.engine.batches import batch_of, learned, weights_of
 
 

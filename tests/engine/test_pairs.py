@@ -7,8 +7,6 @@ import pytest
 from numba import njit
 from numba.core.errors import TypingError
 
-from elman.core.model.options import ModelOptions
-from elman.core.model.weights import Architecture, initial
 from elman.kernels.codegen import pairs, processor
 from elman.kernels.codegen.pairs import store_pairs, store_row_pairs
 from elman.kernels.codegen.tile_math import SINGLE_ROW_SUMS, mm
@@ -16,6 +14,8 @@ from elman.kernels.codegen.tile_memory import load, store
 from elman.kernels.codegen.tile_types import TileShape, at, transposed_at
 from elman.kernels.host.arrays import DropoutMasks
 from elman.kernels.host.engine import Engine
+from elman.model.options import ModelOptions
+from elman.model.weights import Architecture, initial
 from tests import bfloat16
 from tests.bfloat16 import nearest
 from tests.engine.tiles import SHAPES, normal

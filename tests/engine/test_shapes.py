@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 
 from elman import numpy as specification
-from elman.core.errors import ElmanError
-from elman.core.model.cells import CELLS
-from elman.core.model.weights import Architecture
+from elman.errors import ElmanError
 from elman.kernels.codegen import processor
 from elman.kernels.codegen.processor import SHAPES
 from elman.kernels.codegen.tile_types import TileShape
 from elman.kernels.host import threads
 from elman.kernels.host.arrays import DropoutMasks
 from elman.kernels.host.engine import Engine
+from elman.model.cells import CELLS
+from elman.model.weights import Architecture
 from tests.combinations import combinations
 from tests.engine.batches import batch_of, learned, weights_of
 

@@ -13,10 +13,8 @@ import pytest
 from numba import njit
 
 from elman import numba as engine
-from elman.core.model.language_model import generate_all
-from elman.core.model.options import ModelOptions
-from elman.core.model.sampling import Sampler
-from elman.core.model.weights import Architecture, Weights
+from elman.inference.language_model import generate_all
+from elman.inference.sampling import Sampler
 from elman.kernels.codegen import work_queue
 from elman.kernels.host import arrays as host_arrays
 from elman.kernels.host import engine as kernels
@@ -25,6 +23,8 @@ from elman.kernels.host.arrays import BatchSizes, DropoutMasks, StepArrays
 from elman.kernels.host.engine import Engine
 from elman.kernels.rnn import by_groups, steps
 from elman.kernels.rnn.program import FIRST, OPERATION, PARTS
+from elman.model.options import ModelOptions
+from elman.model.weights import Architecture, Weights
 from tests.engine.batches import batch_of, learned, wait_until, weights_of
 
 
@@ -374,7 +374,7 @@ FORKED = """
 import os, sys
 import numpy as np
 from elman import numba
-from elman.core.model.weights import Architecture, initial
+from elman.model.weights import Architecture, initial
 
 arch = Architecture("rnn", 11, 7)
 model = numba.build(arch, initial(arch))
@@ -394,7 +394,7 @@ from threading import Thread
 import numpy as np
 from numba.core.compiler_lock import global_compiler_lock
 from elman import numba
-from elman.core.model.weights import Architecture, initial
+from elman.model.weights import Architecture, initial
 
 arch = Architecture("rnn", 11, 7)
 model = numba.build(arch, initial(arch))

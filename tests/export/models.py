@@ -5,11 +5,11 @@ from typing import Any
 
 import elman
 from elman import numpy as specification
-from elman.core.model.cells import CELLS
-from elman.core.model.weights import Architecture, initial
-from elman.core.text import bpe
-from elman.core.text.codec import Codec
-from elman.core.text.tokenizers import tokenizer
+from elman.model.cells import CELLS
+from elman.model.weights import Architecture, initial
+from elman.text import bpe
+from elman.text.codec import Codec
+from elman.text.tokenizers import tokenizer
 
 TEXT = "Once upon a time, said he.\nZo\xeb: \u201cit has\u201d\n" * 30
 # Every cell, with one layer and more, one-hot and embedded, tied and not.

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 import elman
-from elman.core.errors import ElmanError
-from elman.core.model.cells import STEP_FUNCTIONS, Cell, cell_named
+from elman.errors import ElmanError
 from elman.formats import export
 from elman.formats.onnx.check import run, zero_state
+from elman.model.cells import STEP_FUNCTIONS, Cell, cell_named
 from tests.export.custom_cells import CUSTOM, everything
 from tests.export.models import model_of, saved
 from tests.export.test_onnx import session_of

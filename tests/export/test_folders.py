@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from elman.core.errors import ElmanError
+from elman.errors import ElmanError
 from elman.formats import export
 from tests.conftest import Command
 from tests.docs import ROOT, blocks

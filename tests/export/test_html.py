@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from elman import numpy as specification
-from elman.core.errors import ElmanError
-from elman.core.model.weights import initial
-from elman.core.text.codec import Codec
-from elman.core.text.vocab import Vocab
+from elman.errors import ElmanError
 from elman.formats import half, html
+from elman.model.weights import initial
+from elman.text.codec import Codec
+from elman.text.vocab import Vocab
 from tests.conftest import Command
 from tests.export.models import model_of, saved
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import elman
-from elman.core.errors import ElmanError
+from elman.errors import ElmanError
 from elman.formats import onnx
 from elman.formats.onnx import check, graph
 from elman.formats.onnx.check import run, zero_state

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from elman.core.model.cells import CELLS
 from elman.formats import onnx
+from elman.model.cells import CELLS
 from tests.export.models import model_of, saved
 from tests.export.transducer import Transducer
 

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import elman
-from elman.core.model.cells import CELLS
 from elman.formats import onnx
+from elman.model.cells import CELLS
 from tests.export.models import TEXT, model_of, saved
 from tests.export.test_onnx import session_of
 
@@ -153,7 +153,7 @@ def test_without_a_line_end_there_are_no_such_graphs_which_is_told(
 ) -> None:
     caplog.set_level(logging.INFO)
     model = model_of("rnn")
-    model.codec = elman.core.text.codec.Codec(without_line_end(model), "char", clean=False)
+    model.codec = elman.text.codec.Codec(without_line_end(model), "char", clean=False)
     onnx.write(saved(tmp_path, model), tmp_path / "out")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"step.onnx", "vocab.json"}
     assert "no graphs for speech recognizers" in caplog.text

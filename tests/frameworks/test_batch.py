@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from elman import numpy as specification
-from elman.core.d2l import rnnlm
-from elman.core.data.batch import Batch
-from elman.core.model.weights import Architecture, Weights
+from elman.book import rnnlm
+from elman.data.batch import Batch
+from elman.model.weights import Architecture, Weights
 from tests.parity import IDS, LARGE, relative, some_weights
 
 LENGTHS = (12, 1, 7, 3, 12, 5)  # of the sequences in IDS

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from elman.core.experiments import calibration
-from elman.core.experiments.calibration import BATCH, PROBE, STEPS, operations_per_second
-from elman.core.model.weights import products
+from elman.experiments import calibration
+from elman.experiments.calibration import BATCH, PROBE, STEPS, operations_per_second
+from elman.model.weights import products
 
 
 def test_the_speed_is_that_of_updates_without_the_first(

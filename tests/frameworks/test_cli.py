@@ -13,7 +13,7 @@ import pytest
 
 import elman
 from elman.cli import app
-from elman.core.errors import ElmanError
+from elman.errors import ElmanError
 from tests.conftest import QUICK, STORY, Command
 
 THRICE = (*QUICK, "--epochs", "3")

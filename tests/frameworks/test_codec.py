@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import elman
-from elman.core.errors import ElmanError
-from elman.core.model.weights import Architecture, initial
+from elman.errors import ElmanError
+from elman.model.weights import Architecture, initial
 
 IMPORTS = {
     **{"numba": "import numpy", "torch": "import torch", "tensorflow": "import tensorflow as tf"},

@@ -10,11 +10,11 @@ from examples import cells
 
 import elman
 from elman import numpy as specification
-from elman.core.errors import ElmanError
-from elman.core.model import cells as registered
-from elman.core.model import step_arrays, weights
-from elman.core.model.cells import STEP_FUNCTIONS
-from elman.core.model.weights import Architecture
+from elman.errors import ElmanError
+from elman.model import cells as registered
+from elman.model import step_arrays, weights
+from elman.model.cells import STEP_FUNCTIONS
+from elman.model.weights import Architecture
 from tests.combinations import combinations
 from tests.conftest import QUICK, Command
 from tests.frameworks.layers import layers_of

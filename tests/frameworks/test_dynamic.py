@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from elman import numpy as specification
-from elman.core.errors import ElmanError
-from elman.core.experiments.dynamic import MAX_NORM, SEGMENT, AdaptingModel, find
-from elman.core.model.language_model import total_nll
-from elman.core.model.metrics import Adaptation
-from elman.core.model.weights import Architecture, Weights, initial
-from elman.core.valid_values import SHARDED
+from elman.errors import ElmanError
+from elman.inference.dynamic import MAX_NORM, SEGMENT, AdaptingModel, find
+from elman.inference.language_model import total_nll
+from elman.model.metrics import Adaptation
+from elman.model.weights import Architecture, Weights, initial
+from elman.valid_values import SHARDED
 
 ARCH = Architecture("gru", vocab=9, hidden=12, embedding=5)
 IDS = np.random.default_rng(0).integers(9, size=205)
@@ -107,5 +107,5 @@ def test_a_reset_brings_the_weights_of_the_training_back(module: Any) -> None:
 
 
 def test_a_rate_that_diverges_is_not_found(module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("elman.core.experiments.dynamic.FIRST_RATE", 1e30)
+    monkeypatch.setattr("elman.inference.dynamic.FIRST_RATE", 1e30)
     assert find(adapting(module), IDS) == Adaptation(0.0)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from elman import numpy as specification
-from elman.core.model.evaluation import evaluate_tokens
-from elman.core.model.weights import Architecture, initial
-from elman.core.model.writing import Writing, write
+from elman.inference.evaluation import evaluate_tokens
+from elman.inference.writing import Writing, write
+from elman.model.weights import Architecture, initial
 
 
 def names_of(folder: Path) -> str:

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 import elman as package
-from elman.core.errors import ElmanError
-from elman.core.experiments import run, run_folder
-from elman.core.experiments.pair_run import check_own_methods, load_pair_run
-from elman.core.valid_values import OF_PAIRS
+from elman.errors import ElmanError
+from elman.runs import run, run_folder
+from elman.runs.pair_run import check_own_methods, load_pair_run
+from elman.valid_values import OF_PAIRS
 from tests.conftest import Command
 
 WORDS = ["".join(letters) for letters in itertools.product("bdg", "aeiou", "nrt", "aeo")]
@@ -106,7 +106,7 @@ def test_an_interrupted_training_ends_in_the_same_bits(
     code = """if True:
         import os, sys
         from elman.cli import main
-        from elman.core.training import checkpoint
+        from elman.training import checkpoint
 
         number, real, written = int(sys.argv.pop()), checkpoint.write, []
 

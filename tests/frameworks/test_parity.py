@@ -9,15 +9,15 @@ import pytest
 
 import elman
 from elman import numpy as specification
-from elman.core.d2l import rnnlm
-from elman.core.errors import DivergedError, ElmanError
-from elman.core.model import weights
-from elman.core.model.cells import CELLS
-from elman.core.model.language_model import log_probabilities
-from elman.core.model.weights import Architecture
-from elman.core.text.vocab import Vocab
-from elman.core.training import checkpoint
-from elman.core.training.schedule import Schedule
+from elman.book import rnnlm
+from elman.errors import DivergedError, ElmanError
+from elman.inference.language_model import log_probabilities
+from elman.model import weights
+from elman.model.cells import CELLS
+from elman.model.weights import Architecture
+from elman.text.vocab import Vocab
+from elman.training import checkpoint
+from elman.training.schedule import Schedule
 from tests.combinations import combinations
 from tests.frameworks.layers import layers_of
 from tests.parity import (

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from elman.core.errors import ElmanError
-from elman.core.model.weights import Architecture, initial
-from elman.core.training.callback import Callback
-from elman.core.training.checkpoint import Checkpoints, paths, read_newest
-from elman.core.training.schedule import Best, Schedule
+from elman.errors import ElmanError
+from elman.model.weights import Architecture, initial
+from elman.training.callback import Callback
+from elman.training.checkpoint import Checkpoints, paths, read_newest
+from elman.training.schedule import Best, Schedule
 
 EPOCHS = 3
 ENDS = {"input_dropout": 0.3, "output_dropout": 0.2}

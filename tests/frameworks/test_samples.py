@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from elman.core.model.language_model import generate
-from elman.core.model.sampling import Sampler
-from elman.core.model.weights import Architecture, Weights, initial
-from elman.core.training.progress import Samples
-from elman.core.training.schedule import Best
+from elman.inference.language_model import generate
+from elman.inference.sampling import Sampler
+from elman.model.weights import Architecture, Weights, initial
+from elman.training.progress import Samples
+from elman.training.schedule import Best
 from tests.conftest import STORY
 from tests.frameworks.conftest import EVEN
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 import elman
-from elman.core.experiments import run
-from elman.core.experiments.results import result
-from elman.core.experiments.table import table
-from elman.core.training.schedule import Best, Schedule
+from elman.runs import run
+from elman.runs.results import result
+from elman.runs.table import table
+from elman.training.schedule import Best, Schedule
 from tests.frameworks.layers import layers_of
 
 

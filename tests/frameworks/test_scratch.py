@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from elman import numpy as specification
-from elman.core.model.cells import make_layers
+from elman.model.cells import make_layers
 
 NAMES = {"weight_ih_l0": ("W_xz", "W_xh"), "bias_ih_l0": ("b_z", "b_h")}
 

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from elman.core.data.batch import Batch
-from elman.core.errors import ElmanError
-from elman.core.model import encoder_decoder, language_model
-from elman.core.model.encoder_decoder import PairArchitecture
-from elman.core.training.callback import Callback
+from elman.data.batch import Batch
+from elman.errors import ElmanError
+from elman.inference import language_model
+from elman.model import encoder_decoder
+from elman.model.encoder_decoder import PairArchitecture
+from elman.training.callback import Callback
 from tests import pairs
 from tests.pairs import ATTENTION_LOSSES, LOSSES, STEPS, fit, model_for
 

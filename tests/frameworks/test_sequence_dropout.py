@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from elman import numpy as specification
-from elman.core.d2l import rnnlm
-from elman.core.errors import ElmanError
-from elman.core.model.cells import CELLS
-from elman.core.model.weights import Architecture, Weights
+from elman.book import rnnlm
+from elman.errors import ElmanError
+from elman.model.cells import CELLS
+from elman.model.weights import Architecture, Weights
 from tests.combinations import combinations
 from tests.frameworks.layers import layers_of
 from tests.parity import IDS, LARGE, relative, some_weights

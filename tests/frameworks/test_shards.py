@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from elman.core.errors import ElmanError
-from elman.core.model.weights import Architecture, initial
-from elman.core.training.callback import Callback
-from elman.core.training.checkpoint import Checkpoints, read_newest
-from elman.core.training.sharded import Shards
-from elman.core.valid_values import SHARDED
+from elman.errors import ElmanError
+from elman.model.weights import Architecture, initial
+from elman.training.callback import Callback
+from elman.training.checkpoint import Checkpoints, read_newest
+from elman.training.workers.sharded import Shards
+from elman.valid_values import SHARDED
 from tests.conftest import Command
 
 CASES = [

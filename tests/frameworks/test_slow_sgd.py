@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from elman.core.model import weights
-from elman.core.model.weights import Architecture
+from elman.model import weights
+from elman.model.weights import Architecture
 from tests.conftest import STORY
 from tests.frameworks.conftest import EVEN
 from tests.frameworks.layers import layers_of

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from elman.core.errors import ElmanError
-from elman.core.experiments.tensorboard import TensorBoard
-from elman.core.model.weights import Architecture, initial
-from elman.core.training.callback import Callback
-from elman.core.training.schedule import Best, Schedule
+from elman.errors import ElmanError
+from elman.logs.tensorboard import TensorBoard
+from elman.model.weights import Architecture, initial
+from elman.training.callback import Callback
+from elman.training.schedule import Best, Schedule
 from tests.event_logs import Log, read_log
 from tests.frameworks.test_resume import EPOCHS
 

@@ -9,12 +9,12 @@ import pytest
 
 import elman
 from elman import numpy as specification
-from elman.core.errors import ElmanError
-from elman.core.model import evaluation, language_model
-from elman.core.model.cells import CELLS
-from elman.core.model.weights import Architecture, initial
-from elman.core.text.codec import Codec
-from elman.core.text.vocab import Vocab
+from elman.errors import ElmanError
+from elman.inference import evaluation, language_model
+from elman.model.cells import CELLS
+from elman.model.weights import Architecture, initial
+from elman.text.codec import Codec
+from elman.text.vocab import Vocab
 
 CODEC = Codec(Vocab(list("ab .\n")), "char", clean=False)
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 import elman as package
-from elman.core.experiments import pair_run
-from elman.core.files.atomic import new_folder
-from elman.core.model.pair_model import PairModel
+from elman.files.atomic import new_folder
+from elman.inference.pair_model import PairModel
+from elman.runs import pair_run
 from tests import pairs
 from tests.conftest import Command, Done
 

@@ -10,9 +10,9 @@ import torch
 
 import elman as package
 from elman import load
-from elman.core.model import weights
-from elman.core.model.cells import CELLS
-from elman.core.model.weights import Architecture
+from elman.model import weights
+from elman.model.cells import CELLS
+from elman.model.weights import Architecture
 from tests.conftest import QUICK, Command
 
 HERE = ("numba", "numpy", "torch", "tensorflow", "jax")

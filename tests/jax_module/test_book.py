@@ -14,9 +14,9 @@ from jax import numpy as jnp
 
 from elman import jax as d2l
 from elman import numpy as specification
-from elman.core.errors import ElmanError
-from elman.core.model.cells import CELLS, Cell, make_layers
+from elman.errors import ElmanError
 from elman.jax.compiled import compiled
+from elman.model.cells import CELLS, Cell, make_layers
 from tests import book, docs
 
 UNOPTIMIZED = "jax_disable_most_optimizations"

@@ -9,9 +9,9 @@ from unittest.mock import Mock
 import jax
 import pytest
 
-from elman.core.errors import ElmanError
-from elman.core.workers.processes import free_port
+from elman.errors import ElmanError
 from elman.jax.workers import connect, gpu_name
+from elman.training.workers.processes import free_port
 from tests.conftest import STORY
 from tests.workers import (
     PARTS,

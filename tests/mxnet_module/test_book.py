@@ -246,7 +246,7 @@ def test_an_mxnet_that_cannot_be_imported_says_what_it_needs(
     command = [sys.executable, "-c", program, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True)
     cure = r"requires Python 3.11 and numpy < 1.24.*pip install '\.\[mxnet\]'"
-    said = rf"^elman.core.errors.ElmanError: mxnet {message}.*{cure}"
+    said = rf"^elman.errors.ElmanError: mxnet {message}.*{cure}"
     assert re.search(said, done.stderr, re.MULTILINE)
 
 

@@ -11,11 +11,11 @@ from mxnet.gluon import nn, rnn
 
 from elman import mxnet as d2l
 from elman import numpy as specification
-from elman.core.errors import ElmanError
-from elman.core.model import encoder_decoder, weights
-from elman.core.model.cells import CELLS, make_layers
-from elman.core.model.encoder_decoder import PairArchitecture
-from elman.core.model.weights import Architecture
+from elman.errors import ElmanError
+from elman.model import encoder_decoder, weights
+from elman.model.cells import CELLS, make_layers
+from elman.model.encoder_decoder import PairArchitecture
+from elman.model.weights import Architecture
 from elman.mxnet.data import from_numpy
 from elman.mxnet.weights import layer_parameters, parameters_by_name
 from tests import book

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from elman.core.model.cells import CELLS
-from elman.core.model.weights import Architecture, Weights
+from elman.model.cells import CELLS
+from elman.model.weights import Architecture, Weights
 from tests.bfloat16 import nearest
 
 Gradient = Callable[[np.ndarray], np.ndarray]

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from elman.core.d2l import rnnlm
-from elman.core.errors import ElmanError
-from elman.core.model import weights
-from elman.core.model.cells import CELLS
-from elman.core.model.weights import Architecture
+from elman.book import rnnlm
+from elman.errors import ElmanError
+from elman.model import weights
+from elman.model.cells import CELLS
+from elman.model.weights import Architecture
 from elman.numpy import GRU, RNN, RNNLM, TextFile, Trainer, arrays, build
 from tests import bfloat16
 from tests.bfloat16 import nearest

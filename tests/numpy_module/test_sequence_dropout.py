@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from elman.core.d2l import rnnlm
-from elman.core.d2l.rnnlm import MAX_LOGITS
-from elman.core.errors import ElmanError
-from elman.core.model import weights
-from elman.core.model.cells import CELLS
-from elman.core.model.weights import Architecture
+from elman.book import rnnlm
+from elman.book.rnnlm import MAX_LOGITS
+from elman.errors import ElmanError
+from elman.model import weights
+from elman.model.cells import CELLS
+from elman.model.weights import Architecture
 from elman.numpy import GRU, LSTM, RNN, RNNLM, Recurrent, build
 
 SHARES = {"dropout": 0.3, "input_dropout": 0.4, "output_dropout": 0.25}

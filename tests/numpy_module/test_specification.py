@@ -7,10 +7,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from elman.core.errors import ElmanError
-from elman.core.model import evaluation, language_model, weights
-from elman.core.model.cells import CELLS
-from elman.core.model.weights import Architecture
+from elman.errors import ElmanError
+from elman.inference import evaluation, language_model
+from elman.model import weights
+from elman.model.cells import CELLS
+from elman.model.weights import Architecture
 from elman.numpy import GRU, LSTM, RNN, RNNLM, SGD, Adam, AdamW, TextFile, Trainer, build
 
 ARCHITECTURES = [

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page, expect
 
-from elman.core.model.language_model import log_probabilities
+from elman.inference.language_model import log_probabilities
 from tests.export.models import model_of
 from tests.pages.conftest import Show
 

@@ -8,11 +8,11 @@ import pytest
 from numpy.typing import NDArray
 
 from elman import numpy as specification
-from elman.core.model import language_model
-from elman.core.model.cells import CELLS
-from elman.core.model.sampling import Sampler, softmax
-from elman.core.text.codec import Codec
 from elman.formats import half
+from elman.inference import language_model
+from elman.inference.sampling import Sampler, softmax
+from elman.model.cells import CELLS
+from elman.text.codec import Codec
 from tests.export.models import TEXT, model_of
 from tests.pages.conftest import Show
 

@@ -345,8 +345,8 @@ def python_errors(folder: Path) -> str:
     import numpy as np
 
     import elman
-    from elman.core.errors import ElmanError
-    from elman.core.model.sampling import Sampler
+    from elman.errors import ElmanError
+    from elman.inference.sampling import Sampler
 
     made = trained(folder)
     model = elman.load(made)
@@ -378,7 +378,7 @@ def latches(folder: Path) -> str:
     import numpy as np
 
     from elman import numba
-    from elman.core.model import weights
+    from elman.model import weights
 
     arch = weights.Architecture("lstm", 2, 1)
     values = {name: np.zeros(shape, np.float32) for name, shape in weights.shapes(arch).items()}

@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from elman.core.errors import ElmanError, MachineError
-from elman.core.training import checkpoint
-from elman.core.training.history import Epoch, TrainerState
+from elman.errors import ElmanError, MachineError
+from elman.training import checkpoint
+from elman.training.history import Epoch, TrainerState
 
 CALLS = [(Path, "mkdir"), (Path, "open"), (os, "fsync"), (Path, "replace"), (Path, "unlink")]
 STATE = TrainerState(

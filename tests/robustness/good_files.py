@@ -7,12 +7,12 @@ from typing import Any
 
 from spoiling import STORY, Chance
 
-from elman.core.data.prepare import prepare
-from elman.core.experiments import train
-from elman.core.experiments.choice import settled
-from elman.core.experiments.settings import Settings
-from elman.core.files import atomic
-from elman.core.training import checkpoint
+from elman.data.prepare import prepare
+from elman.experiments import train
+from elman.experiments.choice import settled
+from elman.files import atomic
+from elman.runs.settings import Settings
+from elman.training import checkpoint
 
 FILES = ("config.json", "vocab.json", "tokenizer.json", "model.safetensors", "history.csv")
 BLOCK = 100  # bytes of the text that is half read

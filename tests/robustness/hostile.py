@@ -29,7 +29,7 @@ from spoilt_inputs import (
     KINDS,
 )
 
-from elman.core.errors import ElmanError
+from elman.errors import ElmanError
 
 SECONDS = 10
 MEMORY = 1 << 30

@@ -22,7 +22,7 @@ from functools import cache
 from pathlib import Path
 
 import elman
-from elman.core.training.checkpoint import write
+from elman.training.checkpoint import write
 from tests.conftest import STORY
 from tests.hosts import Launched, Switched, know_names, reason_without_hosts, switched, wait_until
 from tests.robustness.faults import STATE, arrays

@@ -141,7 +141,7 @@ def die_at(number: int) -> None:
 
 def tell_what_is_kept() -> None:
     """From here on each checkpoint, once it is written, is told to the parent."""
-    from elman.core.training import checkpoint
+    from elman.training import checkpoint
 
     write = checkpoint.write
 

@@ -35,7 +35,7 @@ def signed(folder: Path, state: bytes, arrays: dict[str, Any]) -> None:
     """Write a checkpoint with this trainer state and a valid digest."""
     from safetensors.numpy import save
 
-    from elman.core.training import checkpoint
+    from elman.training import checkpoint
 
     text = state.decode()
     path = sorted((folder / "checkpoints").glob("0*.safetensors"))[-1]

@@ -20,17 +20,18 @@ from spoiling import FLOATS, NUMBERS, STORY, Chance
 
 import elman
 from elman.cli import main as command_line
-from elman.core.data import store
-from elman.core.data.corpus import TextFile
-from elman.core.errors import ElmanError
-from elman.core.experiments import records, results, run, run_folder, table, train
-from elman.core.experiments.settings import Settings
-from elman.core.files import json_files, tensors
-from elman.core.model.evaluation import evaluate, evaluate_on
-from elman.core.model.language_model import generate, score
-from elman.core.model.sampling import Sampler
-from elman.core.training import checkpoint
-from elman.core.training.callback import Callback
+from elman.data import store
+from elman.data.corpus import TextFile
+from elman.errors import ElmanError
+from elman.experiments import train
+from elman.files import json_files, tensors
+from elman.inference.evaluation import evaluate, evaluate_on
+from elman.inference.language_model import generate, score
+from elman.inference.sampling import Sampler
+from elman.runs import records, results, run, run_folder, table
+from elman.runs.settings import Settings
+from elman.training import checkpoint
+from elman.training.callback import Callback
 
 Kind = Callable[[Good, Path, Chance], Callable[[], Any]]
 

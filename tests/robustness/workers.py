@@ -39,8 +39,8 @@ from pathlib import Path
 
 import numpy as np
 
-from elman.core.model.cells import CELLS
-from elman.core.workers.processes import free_port
+from elman.model.cells import CELLS
+from elman.training.workers.processes import free_port
 from tests.conftest import STORY
 from tests.workers import (
     alone,
@@ -67,7 +67,7 @@ CHANCE = random.Random(0)
 # A sum in the order in which the collective adds, in place of the tree.
 ALL_REDUCE = """
 import numpy, torch, torch.distributed as dist
-from elman.core.workers.processes import divided
+from elman.training.workers.processes import divided
 from elman.torch.workers import TorchWorkers
 exchange = TorchWorkers.exchange
 def added(self, vector, numbers, rows=None, per=None):

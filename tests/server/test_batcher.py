@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from elman.core.errors import ElmanError
-from elman.core.text.codec import Codec
-from elman.core.text.vocab import Vocab
+from elman.errors import ElmanError
 from elman.server import batcher, completion_request
 from elman.server.batcher import Batcher, QueueFullError
 from elman.server.choice import Choice, Part
 from elman.server.limits import Limits
 from elman.server.prompts import ReadPrompt
+from elman.text.codec import Codec
+from elman.text.vocab import Vocab
 
 CODEC = Codec(Vocab(list("ab")), "char", clean=False)
 

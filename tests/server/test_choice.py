@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from elman import numpy as specification
-from elman.core.model.weights import Architecture, initial
-from elman.core.text import bpe
-from elman.core.text.codec import Codec
-from elman.core.text.tokenizers import tokenizer
+from elman.model.weights import Architecture, initial
 from elman.server import completion_request
 from elman.server.choice import Choice, Part
 from elman.server.limits import Limits
 from elman.server.prompts import ReadPrompt
+from elman.text import bpe
+from elman.text.codec import Codec
+from elman.text.tokenizers import tokenizer
 from tests.server.conftest import model_of
 
 MODELS = {name: model_of(specification, tokenizer=name) for name in ("char", "byte")}

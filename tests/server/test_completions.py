@@ -12,7 +12,7 @@ from openai.types import Completion
 
 from elman import numba as engine
 from elman import numpy as specification
-from elman.core.model.language_model import log_probabilities
+from elman.inference.language_model import log_probabilities
 from tests.server.conftest import LETTERS, Server, model_of
 
 ENGINE = {"letters": model_of(engine), "names": model_of(engine, lines=True)}

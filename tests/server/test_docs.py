@@ -8,9 +8,9 @@ import pytest
 
 import elman
 from elman import numpy as specification
-from elman.core.model.weights import Architecture, initial
-from elman.core.text.codec import Codec
-from elman.core.text.vocab import Vocab
+from elman.model.weights import Architecture, initial
+from elman.text.codec import Codec
+from elman.text.vocab import Vocab
 from tests.docs import ROOT, SERVING, blocks
 from tests.server.conftest import serving
 

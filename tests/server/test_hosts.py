@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from elman.core.errors import ElmanError
+from elman.errors import ElmanError
 from elman.server.access import Hosts
 from tests.server.conftest import Server, serving
 from tests.server.test_process import failure

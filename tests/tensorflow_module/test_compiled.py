@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 
 from elman import tensorflow as d2l
-from elman.core.d2l import rnnlm
-from elman.core.model.cells import CELLS, make_layers
+from elman.book import rnnlm
+from elman.model.cells import CELLS, make_layers
 
 
 def small_data() -> Any:

@@ -10,9 +10,9 @@ import tensorflow as tf
 
 from elman import numpy as specification
 from elman import tensorflow as d2l
-from elman.core.errors import ElmanError
-from elman.core.model import weights
-from elman.core.model.cells import CELLS, make_layers
+from elman.errors import ElmanError
+from elman.model import weights
+from elman.model.cells import CELLS, make_layers
 from elman.tensorflow.weights import _to_keras
 from tests import book
 

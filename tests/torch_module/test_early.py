@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from elman.core.data.batch import Batch
-from elman.core.errors import ElmanError
-from elman.core.training import early
-from elman.core.training.early import EarlySending
-from elman.core.workers.processes import ONE_WORKER, TreeSum
+from elman.data.batch import Batch
+from elman.errors import ElmanError
 from elman.torch.step import Step
+from elman.training.workers import early
+from elman.training.workers.early import EarlySending
+from elman.training.workers.processes import ONE_WORKER, TreeSum
 
 
 class Twice(torch.nn.Module):

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import elman
-from elman.core.model.cells import CELLS, FRAMEWORK_LAYERS
 from elman.formats import torch as export
+from elman.model.cells import CELLS, FRAMEWORK_LAYERS
 from tests.conftest import Done
 from tests.export.custom_cells import CUSTOM
 from tests.export.models import ARCHITECTURES, model_of, saved

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from elman import torch as d2l
-from elman.core.errors import ElmanError
-from elman.core.training.checkpoint import Checkpoints, read_newest
+from elman.errors import ElmanError
+from elman.training.checkpoint import Checkpoints, read_newest
 from tests.frameworks.test_lines import made, names_of
 from tests.frameworks.test_resume import Stop, outcome
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from elman import torch as module
-from elman.core.errors import ElmanError
-from elman.core.model.weights import Architecture, initial
-from elman.core.training.checkpoint import Checkpoints, read_newest
-from elman.core.training.sharded import Shards
+from elman.errors import ElmanError
+from elman.model.weights import Architecture, initial
 from elman.torch import RNNLM, TextFile, Trainer
+from elman.training.checkpoint import Checkpoints, read_newest
+from elman.training.workers.sharded import Shards
 
 
 class Biases(RNNLM):

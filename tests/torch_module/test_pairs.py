@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 import elman as package
-from elman.core.errors import ElmanError
-from elman.core.experiments import pair_training
-from elman.core.experiments.choice import choose
-from elman.core.experiments.pair_run import load_pair_run
-from elman.core.experiments.pair_training import PairTraining
-from elman.core.files import tensors
-from elman.core.files.atomic import new_folder
-from elman.core.training.history import Epoch
+from elman.errors import ElmanError
+from elman.experiments import pair_training
+from elman.experiments.choice import choose
+from elman.experiments.pair_training import PairTraining
+from elman.files import tensors
+from elman.files.atomic import new_folder
+from elman.runs.pair_run import load_pair_run
+from elman.training.history import Epoch
 from tests.conftest import Command
 from tests.frameworks.test_pairs import PLURALS, TRAINED, WORDS, train_plurals
 from tests.robustness.kills import outcome

@@ -9,10 +9,10 @@ from torch import nn
 
 from elman import numpy as specification
 from elman import torch as d2l
-from elman.core.errors import ElmanError
-from elman.core.model import weights
-from elman.core.model.weights import Architecture
-from elman.core.training.schedule import Best
+from elman.errors import ElmanError
+from elman.model import weights
+from elman.model.weights import Architecture
+from elman.training.schedule import Best
 from tests import book
 from tests.frameworks.test_parity import ARCHITECTURES
 from tests.parity import relative

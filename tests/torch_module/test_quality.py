@@ -12,10 +12,10 @@ from bare import characters, torch_gpt, torch_gru, torch_lstm
 from quality_texts import split
 
 from elman import numba as engine
-from elman.core.model.evaluation import evaluate
-from elman.core.model.weights import Architecture, initial
-from elman.core.text.codec import Codec
-from elman.core.text.vocab import Vocab
+from elman.inference.evaluation import evaluate
+from elman.model.weights import Architecture, initial
+from elman.text.codec import Codec
+from elman.text.vocab import Vocab
 
 LINES = "".join(f"{'ab' * (n % 5)}c{n}é\n" for n in range(40))
 SETTINGS = {"hidden": 8, "layers": 1, "embedding": 4, "dropout": 0.1, "output_dropout": 0.1}

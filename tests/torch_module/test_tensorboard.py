@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from elman import torch as d2l
-from elman.core.training.checkpoint import Checkpoints, read_newest
+from elman.training.checkpoint import Checkpoints, read_newest
 from tests.event_logs import read_log
 from tests.frameworks.test_resume import Stop
 from tests.frameworks.test_tensorboard import fit, steps_of

@@ -14,7 +14,7 @@ import pytest
 
 import elman as package
 from elman import torch as d2l
-from elman.core.errors import ElmanError
+from elman.errors import ElmanError
 from tests.conftest import STORY, Command
 from tests.frameworks.test_translate import IRREGULAR, WORDS, run_of, train_plurals, translating
 

@@ -15,17 +15,17 @@ from elman.api.run import scores_of
 from elman.api.signatures import with_options
 from elman.api.terms import python_terms
 from elman.api.training import settings_of, shares_given, text_path
-from elman.core.errors import ElmanError, require_keywords
-from elman.core.experiments.frameworks import framework_module
-from elman.core.experiments.settings import CHOSEN, Settings
-from elman.core.files.paths import as_path
-from elman.core.model.metrics import Evaluation
-from elman.core.model.pair_metrics import PairEvaluation
-from elman.core.model.pair_model import PairModel, PairsLike, Translation
-from elman.core.model.text_model import Score
-from elman.core.text import in_memory
-from elman.core.text.in_memory import TextLike
-from elman.core.valid_values import FRAMEWORKS, TIME_MACHINE
+from elman.errors import ElmanError, require_keywords
+from elman.files.paths import as_path
+from elman.inference.pair_metrics import PairEvaluation
+from elman.inference.pair_model import PairModel, PairsLike, Translation
+from elman.inference.text_model import Score
+from elman.model.metrics import Evaluation
+from elman.runs.frameworks import framework_module
+from elman.runs.settings import CHOSEN, Settings
+from elman.text import in_memory
+from elman.text.in_memory import TextLike
+from elman.valid_values import FRAMEWORKS, TIME_MACHINE
 
 RunLike = str | os.PathLike[str]
 
@@ -47,9 +47,9 @@ def evaluate(
     - `framework`: the framework that computes; None is the default of `elman.load`.
     - `dynamic`: the model adapts to what it has read (dynamic evaluation).
     """
-    from elman.core.experiments import adapting
-    from elman.core.experiments.pair_models import evaluate_pairs, is_of_pairs
-    from elman.core.experiments.settings import check_text
+    from elman.experiments import adapting
+    from elman.runs.pair_models import evaluate_pairs, is_of_pairs
+    from elman.runs.settings import check_text
 
     in_memory.check(text)
     folder = as_path(run, "a run directory")
@@ -93,7 +93,7 @@ def load_pairs(run: RunLike, framework: str | None = None) -> PairModel:
     best = model.translate(["recurrent"], beams=5)[0][0]
     best.text, best.log_probability
     """
-    from elman.core.experiments import pair_models
+    from elman.runs import pair_models
 
     return pair_models.load_pairs(as_path(run, "a run directory"), framework)
 
@@ -107,8 +107,8 @@ def score(
     - `text`: the path of a file, a string with line breaks, or lines.
     - `dynamic`: the model adapts to each line after scoring it.
     """
-    from elman.core.experiments.adapting import adapting
-    from elman.core.experiments.loading import load_language_model
+    from elman.experiments.adapting import adapting
+    from elman.runs.loading import load_language_model
 
     in_memory.check(text)
     folder = as_path(run, "a run directory")
@@ -153,9 +153,9 @@ def prepare(
     - `text`, `more_texts`: as in `elman.train`; an iterator is read once.
     - `out`: folder of the store to make.
     """
-    from elman.core.data import prepare as preparing
-    from elman.core.files.long_work import no_report
-    from elman.core.training.progress import reading
+    from elman.data import prepare as preparing
+    from elman.files.long_work import no_report
+    from elman.training.progress import reading
 
     path = as_path(out, "a store")
     shares = shares_given(split)
@@ -214,7 +214,7 @@ def plan(
 
     Returns a plan that prints as a table; `to_dict()` returns its numbers.
     """
-    from elman.core.experiments import planning
+    from elman.experiments import planning
 
     require_keywords("plan", options, list(TrainOptions.__annotations__))
     with tempfile.TemporaryDirectory(prefix="elman-") as folder:
@@ -244,7 +244,7 @@ def info(run: RunLike | None = None, speed: bool = False) -> Facts:
             raise ElmanError(
                 f"a speed must be measured without a run, got {run}: leave one of them out"
             )
-        from elman.core.experiments import speed as speeds
+        from elman.experiments import speed as speeds
 
         measured = speeds.measure()
         return Facts(asdict(measured), _columns(speeds.in_lines(measured)))
@@ -252,7 +252,7 @@ def info(run: RunLike | None = None, speed: bool = False) -> Facts:
         found = {name: describe_framework(name) for name in FRAMEWORKS}
         facts = {"elman": elman.__version__, "python": sys.version.split()[0], "frameworks": found}
         return Facts(facts, _frameworks(found))
-    from elman.core.experiments.describe import describe, in_lines
+    from elman.runs.describe import describe, in_lines
 
     facts = describe(as_path(run, "a run directory"))
     return Facts(facts, _columns(in_lines(facts)))

@@ -6,17 +6,17 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from elman import html_tables
 from elman.api.run import Run, run_paths
 from elman.api.terms import in_python, python_terms
-from elman.core import html_tables
-from elman.core.experiments import compare as comparisons
-from elman.core.experiments.loading import load_language_model
-from elman.core.experiments.results import Result
-from elman.core.experiments.table import compared, table
-from elman.core.model.metrics import Evaluation
-from elman.core.text import in_memory
-from elman.core.text.in_memory import TextLike
-from elman.core.training.picture import Picture
+from elman.experiments import compare as comparisons
+from elman.model.metrics import Evaluation
+from elman.runs.loading import load_language_model
+from elman.runs.results import Result
+from elman.runs.table import compared, table
+from elman.text import in_memory
+from elman.text.in_memory import TextLike
+from elman.training.picture import Picture
 
 DIGEST = "init sha256"  # a column that is too wide for a notebook, next to `init`
 
@@ -42,7 +42,7 @@ class Comparison:
 
     def plot(self) -> Picture:
         """The curves of all runs in one picture."""
-        from elman.core.training.curve_files import comparison
+        from elman.training.curve_files import comparison
 
         found = self._compared
         curves = {self._names.get(path, path): both for path, both in found.drawn().items()}

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from typing import TypedDict
 
-from elman.core.text.in_memory import TextLike
+from elman.text.in_memory import TextLike
 
 
 class TrainOptions(TypedDict, total=False):

@@ -10,24 +10,24 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from elman import html_tables
 from elman.api.temporary import TemporaryFolder
 from elman.api.terms import python_terms
-from elman.core import html_tables
-from elman.core.errors import ElmanError
-from elman.core.experiments import describe, records, results, run, run_folder, runs
-from elman.core.files import atomic, regular
-from elman.core.files.paths import as_path
-from elman.core.model.metrics import Evaluation
-from elman.core.model.pair_metrics import PairEvaluation
-from elman.core.model.pair_model import PairModel, PairsLike, Translation
-from elman.core.model.text_model import Score, scores
-from elman.core.text import in_memory
-from elman.core.text.in_memory import TextLike
-from elman.core.training.history import Epoch
-from elman.core.training.picture import Picture
+from elman.errors import ElmanError
+from elman.files import atomic, regular
+from elman.files.paths import as_path
+from elman.inference.pair_metrics import PairEvaluation
+from elman.inference.pair_model import PairModel, PairsLike, Translation
+from elman.inference.text_model import Score, scores
+from elman.model.metrics import Evaluation
+from elman.runs import describe, records, results, run, run_folder, runs
+from elman.text import in_memory
+from elman.text.in_memory import TextLike
+from elman.training.history import Epoch
+from elman.training.picture import Picture
 
 if TYPE_CHECKING:
-    from elman.core.experiments.dynamic import AdaptingModel
+    from elman.inference.dynamic import AdaptingModel
 
 SAMPLES = 5  # maximum number of texts drawn until one is not blank
 HTML_SAMPLE, HTML_TEMPERATURE = 200, 0.5  # tokens, and their temperature
@@ -48,7 +48,7 @@ def run_paths(function: str, runs: Iterable[Any]) -> list[Path]:
 
 def scores_of(model: Any, text: TextLike, adapting: "AdaptingModel | None" = None) -> list[Score]:
     """Score each line of a text: a path or a text in memory; `adapting` as in `ScoredText`."""
-    from elman.core.experiments import score_rows
+    from elman.experiments import score_rows
 
     in_memory.check(text)
     if in_memory.is_named(text):
@@ -108,7 +108,7 @@ class Run:
 
     @cached_property
     def _pair_model(self) -> PairModel:
-        from elman.core.experiments.pair_models import load_pairs
+        from elman.runs.pair_models import load_pairs
 
         return load_pairs(self.path)
 
@@ -169,7 +169,7 @@ class Run:
     @python_terms
     def plot(self) -> Picture:
         """The curves: losses and perplexities of the training and the validation part."""
-        from elman.core.training.curve_files import curves
+        from elman.training.curve_files import curves
 
         return Picture(curves(self._epochs, run.scales(run.read_any_config(self.path))))
 
@@ -197,7 +197,7 @@ class Run:
         self, text: TextLike | PairsLike, edition: str | None = None
     ) -> Evaluation | PairEvaluation:
         """Evaluate the model on a text or pairs, a path or in memory, as `elman.evaluate` does."""
-        from elman.core.experiments.pair_models import evaluate_pairs, is_of_pairs
+        from elman.runs.pair_models import evaluate_pairs, is_of_pairs
 
         if is_of_pairs(self.path):
             return evaluate_pairs(self.path, text)  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ from typing import Any
 from elman.api.run import run_paths
 from elman.api.signatures import with_options
 from elman.api.terms import python_terms
-from elman.core.errors import ElmanError, not_installed, require_keywords
+from elman.errors import ElmanError, not_installed, require_keywords
 from elman.server.access import Access, Hosts, check_key, key_of_metrics
 from elman.server.limits import Limits
 

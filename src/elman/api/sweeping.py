@@ -12,11 +12,11 @@ from elman.api.signatures import with_options
 from elman.api.temporary import TemporaryFolder
 from elman.api.terms import python_terms
 from elman.api.training import ending_on_interrupt, settings_of
-from elman.core.errors import ElmanError, InterruptedWorkError, require_keywords
-from elman.core.experiments.settings import CHOSEN, Settings
-from elman.core.files.paths import as_path
-from elman.core.text.in_memory import TextLike
-from elman.core.valid_values import TIME_MACHINE
+from elman.errors import ElmanError, InterruptedWorkError, require_keywords
+from elman.files.paths import as_path
+from elman.runs.settings import CHOSEN, Settings
+from elman.text.in_memory import TextLike
+from elman.valid_values import TIME_MACHINE
 
 LOSS = "val_bits_per_character"
 
@@ -35,7 +35,7 @@ class Sweep:
     @property
     def trials(self) -> list[dict[str, Any]]:
         """Run, state, `val_bits_per_character` and values of each trial, best first."""
-        from elman.core.experiments import sweep
+        from elman.sweeps import sweep
 
         runs = self.path / sweep.TRIALS
         return [
@@ -47,7 +47,7 @@ class Sweep:
     @property
     def best(self) -> Run:
         """The run of the best trial."""
-        from elman.core.experiments import sweep
+        from elman.sweeps import sweep
 
         complete = [each for each in self.trials if each["state"] == sweep.COMPLETE]
         if not complete:
@@ -57,7 +57,7 @@ class Sweep:
     @property
     def importances(self) -> dict[str, float]:
         """Share of each setting in what makes the best trials better; {} for few trials."""
-        from elman.core.experiments import sweep
+        from elman.sweeps import sweep
 
         return sweep.importances(self._worker.study)
 
@@ -98,7 +98,7 @@ def sweep(
 
     An interrupt ends the sweep after the current batch; the results so far are returned.
     """
-    from elman.core.experiments import sweep as sweeps
+    from elman.sweeps import sweep as sweeps
 
     require_keywords("sweep", options, list(TrainOptions.__annotations__))
     keeping: Any = resume.keeping if isinstance(resume, Sweep) else None

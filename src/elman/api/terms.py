@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
-from elman.core.errors import ElmanError
+from elman.errors import ElmanError
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -16,27 +16,28 @@ from elman.api.run import Run
 from elman.api.signatures import with_options
 from elman.api.temporary import TemporaryFolder
 from elman.api.terms import python_terms
-from elman.core.data.parts import parse_split
-from elman.core.errors import (
+from elman.data.parts import parse_split
+from elman.errors import (
     ElmanError,
     InterruptedWorkError,
     alternatives,
     require_keywords,
     shortened,
 )
-from elman.core.experiments import launch, run_folder, session
-from elman.core.experiments.frameworks import check_framework
-from elman.core.experiments.origin import with_origin
-from elman.core.experiments.session import Conduct
-from elman.core.experiments.settings import CHOSEN, Settings
-from elman.core.files.long_work import showing_nothing
-from elman.core.files.paths import as_path
-from elman.core.text import in_memory
-from elman.core.text.in_memory import TextLike
-from elman.core.training.callback import Callback, TrainerLike
-from elman.core.training.checkpoint import Checkpoints
-from elman.core.training.history import Epoch
-from elman.core.valid_values import FRAMEWORKS, TIME_MACHINE
+from elman.experiments import launch, session
+from elman.experiments.origin import with_origin
+from elman.experiments.session import Conduct
+from elman.files.long_work import showing_nothing
+from elman.files.paths import as_path
+from elman.runs import run_folder
+from elman.runs.frameworks import check_framework
+from elman.runs.settings import CHOSEN, Settings
+from elman.text import in_memory
+from elman.text.in_memory import TextLike
+from elman.training.callback import Callback, TrainerLike
+from elman.training.checkpoint import Checkpoints
+from elman.training.history import Epoch
+from elman.valid_values import FRAMEWORKS, TIME_MACHINE
 
 log = logging.getLogger("elman")
 
@@ -75,7 +76,7 @@ def train(
       returned object.
     - `on_epoch`: called after each epoch with an `Epoch` of losses; with minutes and no epochs,
       after each validation.
-    - `callbacks`: further callbacks (`elman.core.training.callback.Callback`).
+    - `callbacks`: further callbacks (`elman.training.callback.Callback`).
     - `sample_every`: epochs between samples of text on standard error; None for no samples.
     - `checkpoint_every`: seconds between checkpoints.
     - `quiet`: show neither progress nor curves; the logger `elman` still warns about problems with
@@ -148,7 +149,7 @@ def _check_callbacks(on_epoch: Any, callbacks: Any) -> None:
     several = callbacks if isinstance(callbacks, list | tuple) else [None]
     if not all(isinstance(each, Callback) for each in several):
         raise ElmanError(
-            "callbacks must be a list of elman.core.training.callback.Callback, got "
+            "callbacks must be a list of elman.training.callback.Callback, got "
             f"{shortened(callbacks)}"
         )
 

@@ -33,9 +33,9 @@ from elman.cli import (
     translate,
 )
 from elman.cli.options import PATH
-from elman.core.errors import ElmanError
-from elman.core.files import streams
-from elman.core.model.cells import register_file
+from elman.errors import ElmanError
+from elman.files import streams
+from elman.model.cells import register_file
 
 ALONE = "prepare", "sweep", "plan"  # commands that workers do not share
 
@@ -93,7 +93,7 @@ def _elman(
 
 def _check_alone(command: str) -> None:
     """Raise an ElmanError if this is one of several workers: all would do the same."""
-    from elman.core.experiments import launch
+    from elman.experiments import launch
 
     if (number := launch.number_of_workers("numba")) > 1:
         raise ElmanError(
@@ -114,7 +114,7 @@ def main() -> None:
     log.addHandler(failures.Notices())
     code = failures.exit_code(app, sys.argv[1:] or ["--help"])
     signals.remove_handlers()
-    launch = sys.modules.get("elman.core.experiments.launch")
+    launch = sys.modules.get("elman.experiments.launch")
     if launch is not None and launch.number_of_workers() > 1:
         # Threads of the collectives may outlive the interpreter, and abort the process then.
         sys.stdout.flush()

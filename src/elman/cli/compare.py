@@ -12,8 +12,8 @@ from elman.cli.options import PATH, Json
 from elman.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
-    from elman.core.experiments.results import Result
-    from elman.core.model.metrics import Evaluation
+    from elman.model.metrics import Evaluation
+    from elman.runs.results import Result
 
 
 def compare(
@@ -37,8 +37,8 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Compare runs in a table."""
-    from elman.core.experiments import compare
-    from elman.core.training.curve_files import load_matplotlib
+    from elman.experiments import compare
+    from elman.training.curve_files import load_matplotlib
 
     if on is not None:
         check_on(on)
@@ -51,11 +51,11 @@ def compare(
 
 def check_on(text: str) -> None:
     """Raise an ElmanError unless several runs can be evaluated on a text."""
-    from elman.core.errors import ElmanError
-    from elman.core.experiments.settings import check_text
-    from elman.core.files import regular
-    from elman.core.text.text_files import STDIN
-    from elman.core.valid_values import TIME_MACHINE
+    from elman.errors import ElmanError
+    from elman.files import regular
+    from elman.runs.settings import check_text
+    from elman.text.text_files import STDIN
+    from elman.valid_values import TIME_MACHINE
 
     check_text(text, None)
     if text == STDIN:
@@ -65,8 +65,8 @@ def check_on(text: str) -> None:
 
 
 def _evaluate(run: Path, text: str) -> "Evaluation":
-    from elman.core.experiments.loading import load_language_model
-    from elman.core.model.evaluation import evaluate_on
+    from elman.inference.evaluation import evaluate_on
+    from elman.runs.loading import load_language_model
 
     return evaluate_on(load_language_model(run, "numba"), text)
 

@@ -8,7 +8,7 @@ import typer
 import elman
 from elman.cli.options import Dynamic, Framework, Json, Run, with_settings
 from elman.cli.output import print_json
-from elman.core.experiments.settings import check_text
+from elman.runs.settings import check_text
 
 
 @with_settings
@@ -32,7 +32,7 @@ def evaluate(
     Prints loss, perplexity, bits per character and bits per byte. Of a model of pairs it prints
     loss, exact matches, error rates and BLEU.
     """
-    from elman.core.experiments.pair_models import evaluate_pairs, is_of_pairs
+    from elman.runs.pair_models import evaluate_pairs, is_of_pairs
 
     check_text(text, edition)
     result: Any
@@ -50,8 +50,8 @@ def evaluate(
 def _of_text(
     run: Path, text: str, edition: str | None, framework: str | None, dynamic: bool
 ) -> Any:
-    from elman.core.experiments import adapting
-    from elman.core.model.evaluation import evaluate_on
+    from elman.experiments import adapting
+    from elman.inference.evaluation import evaluate_on
 
     model = elman.load(run, framework)
     if dynamic:

@@ -7,7 +7,7 @@ import typer
 
 from elman.cli.options import PATH, Run
 from elman.cli.output import show
-from elman.core.errors import ElmanError, alternatives
+from elman.errors import ElmanError, alternatives
 from elman.formats import FORMATS
 
 NAMES = alternatives(tuple(FORMATS))

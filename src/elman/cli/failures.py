@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from elman.cli import signals
-from elman.core.errors import ElmanError, printable
+from elman.errors import ElmanError, printable
 
 NO_THREAD = "start new thread", "ThreadPoolBuildError"  # in errors of Python, and of tokenizers
 NO_THREAD_STARTS = "no thread can be started: end others, or allow more (ulimit -u)"
@@ -28,7 +28,7 @@ def exit_code(app: typer.Typer, words: list[str]) -> int:
         _drop_output()
         return 1
     except OSError as error:
-        from elman.core.files.paths import os_error
+        from elman.files.paths import os_error
 
         reported = os_error("use", error.filename or "standard output", error)
         if error.filename is None:

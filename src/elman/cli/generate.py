@@ -7,7 +7,7 @@ import typer
 
 from elman.cli.options import Framework, Run, text, with_settings
 from elman.cli.output import show, show_as_written
-from elman.core.model.writing_options import Writing
+from elman.inference.writing_options import Writing
 
 
 @partial(with_settings, kind=Writing)
@@ -46,9 +46,9 @@ def generate(
 
     Only the texts go to standard output. A terminal shows them as they are written.
     """
-    from elman.core.experiments.loading import load_language_model
-    from elman.core.experiments.new_lines import LineOptions, write_wanted_lines
-    from elman.core.model.writing import starts, write
+    from elman.experiments.new_lines import LineOptions, write_wanted_lines
+    from elman.inference.writing import starts, write
+    from elman.runs.loading import load_language_model
 
     asked = Writing(**options | {"stop": tuple(options["stop"])})  # checked before a run is read
     wanted = LineOptions(lines, unique, new, tuple(known or ()))

@@ -9,7 +9,7 @@ import typer
 import elman
 from elman.cli.options import RUN, Json
 from elman.cli.output import print_json, show
-from elman.core.errors import printable
+from elman.errors import printable
 
 TITLE_WIDTH, WIDTH = 16, 100  # characters of the first column, and of a line
 
@@ -38,7 +38,7 @@ def info(
 
 
 def _describe_run(run: Path, as_json: bool) -> None:
-    from elman.core.experiments.describe import describe, in_lines
+    from elman.runs.describe import describe, in_lines
 
     facts = describe(run)
     if as_json:

@@ -20,8 +20,8 @@ def next_tokens(
     A row contains the token, its probability in percent and its log-probability in nats. Control
     characters are escaped. A terminal shows a table, a pipe receives values separated by tabs.
     """
-    from elman.core.errors import require_at_least
-    from elman.core.experiments.loading import load_language_model
+    from elman.errors import require_at_least
+    from elman.runs.loading import load_language_model
 
     require_at_least(1, top=top)
     model = load_language_model(run, framework)

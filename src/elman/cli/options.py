@@ -10,8 +10,10 @@ from typing import Annotated, Any, TypeVar, get_origin, get_type_hints
 import typer
 
 from elman.cli.help_pages import show_all
-from elman.core.errors import ElmanError, alternatives
-from elman.core.experiments.settings import (
+from elman.errors import ElmanError, alternatives
+from elman.model.optimizers import Optimizer
+from elman.model.options import ModelOptions
+from elman.runs.settings import (
     CHOSEN,
     LoopSettings,
     PairSettings,
@@ -20,9 +22,7 @@ from elman.core.experiments.settings import (
     SizeSettings,
     TextSettings,
 )
-from elman.core.model.optimizers import Optimizer
-from elman.core.model.options import ModelOptions
-from elman.core.valid_values import FRAMEWORKS
+from elman.valid_values import FRAMEWORKS
 
 GROUPS = {  # of options in the help
     TextSettings: "Data",
@@ -141,7 +141,7 @@ def check_alone(context: typer.Context, rule: str, *own: str) -> None:
 
 def settings_given(context: typer.Context, options: dict[str, Any]) -> dict[str, Any]:
     """Settings that the command line names, and those that a run to start from fixes."""
-    from elman.core.experiments.origin import with_origin
+    from elman.experiments.origin import with_origin
 
     return with_origin({name: options[name] for name in given_options(context) if name in options})
 

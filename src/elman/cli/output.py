@@ -5,10 +5,10 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from elman.core.errors import escaped
+from elman.errors import escaped
 
 if TYPE_CHECKING:
-    from elman.core.experiments.results import Result
+    from elman.runs.results import Result
 
 
 def show(text: str) -> None:
@@ -56,7 +56,7 @@ class Table:
 
 def print_table(runs: "Sequence[Result]", on: str | None = None, everything: bool = False) -> None:
     """Print runs as a table, and the text that they were evaluated on."""
-    from elman.core.experiments.table import table
+    from elman.runs.table import table
 
     print(table(runs, everything))
     if on is not None:
@@ -65,6 +65,6 @@ def print_table(runs: "Sequence[Result]", on: str | None = None, everything: boo
 
 def print_json(value: dict[str, Any]) -> None:
     """Print one JSON object; numbers that are not finite are null."""
-    from elman.core.files import json_files
+    from elman.files import json_files
 
     print(json.dumps(json_files.finite(value), indent=2, allow_nan=False))

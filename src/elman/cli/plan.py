@@ -39,7 +39,7 @@ def plan(
     A worker is a process with a machine like this one, or a GPU. The options describe a training of
     `elman train`. The speed is measured here, and the exchange between workers is calculated.
     """
-    from elman.core.experiments import planning
+    from elman.experiments import planning
 
     given = settings_given(context, options)
     made = planning.plan(given, workers, bandwidth, latency, tokens)

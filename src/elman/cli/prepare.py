@@ -7,8 +7,8 @@ import typer
 
 from elman.cli.options import PATH, with_settings
 from elman.cli.output import show
-from elman.core.errors import alternatives
-from elman.core.valid_values import TOKENIZERS
+from elman.errors import alternatives
+from elman.valid_values import TOKENIZERS
 
 
 @with_settings
@@ -40,9 +40,9 @@ def prepare(
 
     `elman train` and `elman evaluate` read the store instead of the texts.
     """
-    from elman.core.data.parts import parse_split
-    from elman.core.data.prepare import prepare
-    from elman.core.training.progress import reading
+    from elman.data.parts import parse_split
+    from elman.data.prepare import prepare
+    from elman.training.progress import reading
 
     with reading() as shown:
         facts = prepare(

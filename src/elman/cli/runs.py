@@ -8,7 +8,7 @@ import typer
 
 from elman.cli.options import PATH, Json
 from elman.cli.output import print_json, show
-from elman.core.errors import ElmanError
+from elman.errors import ElmanError
 
 
 def runs(
@@ -18,10 +18,10 @@ def runs(
     as_json: Json = False,
 ) -> None:
     """List the runs in a folder and their bits per character."""
-    from elman.core.experiments import run_folder
-    from elman.core.experiments.results import result
-    from elman.core.experiments.runs import in_folder, readable
-    from elman.core.experiments.table import overview
+    from elman.runs import run_folder
+    from elman.runs.results import result
+    from elman.runs.runs import in_folder, readable
+    from elman.runs.table import overview
 
     if not folder.is_dir():
         raise ElmanError(f"there is no folder {folder}: give one that has runs")

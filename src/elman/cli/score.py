@@ -7,7 +7,7 @@ import typer
 
 from elman.cli.options import Dynamic, Framework, Run
 from elman.cli.output import Table
-from elman.core.errors import ElmanError, require_at_least, require_at_most, require_one_of
+from elman.errors import ElmanError, require_at_least, require_at_most, require_one_of
 
 LINE, TOKEN = "line", "token"
 MAX_TOP = 1_000_000
@@ -38,10 +38,10 @@ def score(
     the line. By token: the number of the line, the token and its surprise in bits. A terminal shows
     the names of the columns, a pipe receives values separated by tabs.
     """
-    from elman.core.experiments import score_rows
-    from elman.core.experiments.adapting import adapting
-    from elman.core.experiments.loading import load_language_model
-    from elman.core.files.long_work import showing
+    from elman.experiments import score_rows
+    from elman.experiments.adapting import adapting
+    from elman.files.long_work import showing
+    from elman.runs.loading import load_language_model
 
     _check(by, top, text)
     blocks = score_rows.blocks_of(file)

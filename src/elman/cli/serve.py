@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from elman.cli.options import RUN, with_settings
-from elman.core.errors import not_installed
+from elman.errors import not_installed
 from elman.server.access import Access, Hosts, check_key, key_of_metrics
 from elman.server.limits import Limits
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from elman.core.training.checkpoint import Checkpoints
+    from elman.training.checkpoint import Checkpoints
 
 INTERRUPTED = 130  # the exit code
 HANDLED = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP

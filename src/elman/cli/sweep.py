@@ -9,7 +9,7 @@ import typer
 from elman.cli import signals
 from elman.cli.options import PATH, RUN, check_alone, settings_given, with_settings
 from elman.cli.output import show
-from elman.core.errors import ElmanError, InterruptedWorkError
+from elman.errors import ElmanError, InterruptedWorkError
 
 
 @with_settings
@@ -58,9 +58,9 @@ def sweep(
     each. Trials that fall behind end early. Settings marked [book: ...] are chosen for your text
     unless you give or search them.
     """
-    from elman.core.experiments import sweep as sweeps
-    from elman.core.experiments import sweep_report
-    from elman.core.training.curve_files import load_matplotlib
+    from elman.sweeps import sweep as sweeps
+    from elman.sweeps import sweep_report
+    from elman.training.curve_files import load_matplotlib
 
     if resume is not None:
         check_alone(context, "a sweep goes on with the settings it began with", "resume")

@@ -8,12 +8,12 @@ import typer
 from elman.cli import signals
 from elman.cli.options import PATH, RUN, check_alone, settings_given, with_settings
 from elman.cli.output import print_table, show
-from elman.core.errors import InterruptedWorkError, alternatives
-from elman.core.experiments.settings import Settings
-from elman.core.valid_values import FRAMEWORKS
+from elman.errors import InterruptedWorkError, alternatives
+from elman.runs.settings import Settings
+from elman.valid_values import FRAMEWORKS
 
 if TYPE_CHECKING:
-    from elman.core.experiments.session import Session
+    from elman.experiments.session import Session
 
 
 @with_settings
@@ -59,7 +59,7 @@ def train(
     give it. With --recipe book, and without a text, it has the value shown, from Dive into Deep
     Learning.
     """
-    from elman.core.experiments import session
+    from elman.experiments import session
 
     conduct = session.Conduct(checkpoint_every, sample_every, ending=signals.ending_with_a_batch)
     folder = out or session.default_folder(options["text"])
@@ -67,7 +67,7 @@ def train(
     if resume is None:
         given = settings_given(context, {**options, "framework": framework})
         if framework not in FRAMEWORKS:
-            from elman.core.experiments import compare
+            from elman.experiments import compare
 
             every = {"checkpoint_every": checkpoint_every, "sample_every": sample_every}
             cells = context.find_root().params["cells"]
@@ -88,8 +88,8 @@ def train(
 
 def _report(trained: "Session") -> None:
     """Finish a run, and print its results, a sample and a command to type."""
-    from elman.core.experiments import report
-    from elman.core.training.curve_files import load_matplotlib
+    from elman.experiments import report
+    from elman.training.curve_files import load_matplotlib
 
     training = trained.training
     try:

@@ -9,12 +9,12 @@ import typer
 
 from elman.cli.options import Run, text, with_settings
 from elman.cli.output import Table, show
-from elman.core.errors import alternatives
-from elman.core.model.translating import Translating
-from elman.core.valid_values import OF_PAIRS
+from elman.errors import alternatives
+from elman.inference.translating import Translating
+from elman.valid_values import OF_PAIRS
 
 if TYPE_CHECKING:
-    from elman.core.model.pair_lines import Row
+    from elman.inference.pair_lines import Row
 
 COLUMNS = {"nats": ">10", "score": ">9", "text": "", "target": ""}
 
@@ -48,8 +48,8 @@ def translate(
     the target. The score is the log-probability over the length to the power of the length penalty.
     A terminal shows a table, a pipe receives values separated by tabs.
     """
-    from elman.core.experiments.pair_models import load_pairs
-    from elman.core.model.pair_lines import TranslatedLines, blocks_of
+    from elman.inference.pair_lines import TranslatedLines, blocks_of
+    from elman.runs.pair_models import load_pairs
 
     asked = Translating(**options)  # checked before a run is read
     blocks = blocks_of(texts or None)

@@ -5,7 +5,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
-from elman.core.errors import require_one_of
+from elman.errors import require_one_of
 
 
 class Format(NamedTuple):
@@ -30,8 +30,8 @@ def export(
     Without `out`, the path is the run's name with the format's suffix, in the current folder.
     Raises an ElmanError if the path exists, or if the format does not support the model.
     """
-    from elman.core.files import atomic
-    from elman.core.files.paths import as_path
+    from elman.files import atomic
+    from elman.files.paths import as_path
 
     require_one_of(tuple(FORMATS), format=to)
     folder, chosen = as_path(run, "a run directory"), FORMATS[to]

@@ -4,8 +4,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
-from elman.core.errors import ElmanError, alternatives
-from elman.core.model.cells import STEP_FUNCTIONS, Cell
+from elman.errors import ElmanError, alternatives
+from elman.model.cells import STEP_FUNCTIONS, Cell
 
 
 class Symbol:

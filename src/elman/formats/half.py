@@ -7,12 +7,12 @@ from typing import NamedTuple
 import numpy as np
 
 from elman import numpy as specification
-from elman.core.errors import ElmanError
-from elman.core.model import weights
-from elman.core.model.language_model import check_finite
-from elman.core.model.sampling import Sampler, softmax
-from elman.core.model.weights import Architecture, Weights
-from elman.core.text.codec import Codec
+from elman.errors import ElmanError
+from elman.inference.language_model import check_finite
+from elman.inference.sampling import Sampler, softmax
+from elman.model import weights
+from elman.model.weights import Architecture, Weights
+from elman.text.codec import Codec
 
 MAX_BYTES = 64 << 20  # of all weights
 TEXTS, TOKENS = 16, 64  # generated to compare probabilities

@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from elman.core.errors import ElmanError, printable
-from elman.core.experiments import records
-from elman.core.experiments import run as runs
-from elman.core.files import atomic
-from elman.core.model.cells import CELLS
-from elman.core.model.precision import precision_in
-from elman.core.model.weights import Architecture, checked
-from elman.core.text.codec import Codec
-from elman.core.text.lines import border_ids
-from elman.core.text.tokenizers import Units
-from elman.core.text.vocab import UNKNOWN
+from elman.errors import ElmanError, printable
+from elman.files import atomic
 from elman.formats import half
+from elman.model.cells import CELLS
+from elman.model.precision import precision_in
+from elman.model.weights import Architecture, checked
+from elman.runs import records
+from elman.runs import run as runs
+from elman.text.codec import Codec
+from elman.text.lines import border_ids
+from elman.text.tokenizers import Units
+from elman.text.vocab import UNKNOWN
 
 SOURCES = Path(__file__).with_name("page")
 UNITS = (Units.CHARACTERS, Units.BYTES, Units.MATCHES, Units.BYTE_PAIRS)  # in tokens.js

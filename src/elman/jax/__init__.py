@@ -1,6 +1,6 @@
 """The names of D2L on JAX and flax.linen: `from elman import jax as d2l`."""
 
-from elman.core.errors import not_installed
+from elman.errors import not_installed
 
 try:
     import flax  # noqa: F401
@@ -9,7 +9,7 @@ try:
 except ModuleNotFoundError as error:
     raise not_installed("jax", error) from error
 
-from elman.core.d2l.names import *
+from elman.book.names import *
 from elman.jax.arrays import *
 from elman.jax.attention import *
 from elman.jax.data import *

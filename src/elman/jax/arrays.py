@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
-from elman.core.d2l.devices import Devices
+from elman.book.devices import Devices
 
 float32, int32, int64 = jnp.float32, jnp.int32, jnp.int64
 

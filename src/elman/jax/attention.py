@@ -6,8 +6,8 @@ import jax
 from flax import linen as nn
 from jax import numpy as jnp
 
-from elman.core.d2l import attention
-from elman.core.d2l.attention import Memory
+from elman.book import attention
+from elman.book.attention import Memory
 from elman.jax.seq2seq import Seq2SeqDecoder
 
 __all__ = ["Seq2SeqAttentionDecoder"]

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from elman.core.data import corpus, data_module, translation
+from elman.book import data_module, translation
+from elman.data import corpus
 
 __all__ = ["DataModule", "MTFraEng", "PairsFile", "TextFile", "TimeMachine"]
 

@@ -8,12 +8,12 @@ import jax
 from flax import linen as nn
 from jax import numpy as jnp
 
-from elman.core.errors import ElmanError
-from elman.core.model import weights
-from elman.core.model.cells import Cell, cell_named, check_cell
-from elman.core.model.layers import Named, Nonlinear, Options, Sizes, documented
-from elman.core.model.recurrence import linear_forms, run_stack
+from elman.errors import ElmanError
 from elman.jax import arrays
+from elman.model import weights
+from elman.model.cells import Cell, cell_named, check_cell
+from elman.model.layers import Named, Nonlinear, Options, Sizes, documented
+from elman.model.recurrence import linear_forms, run_stack
 
 __all__ = ["GRU", "LSTM", "RNN", "RNNScratch", "Recurrent"]
 

@@ -12,18 +12,18 @@ import optax
 from flax import linen as nn
 from jax import numpy as jnp
 
-from elman.core.d2l import module, rnnlm
-from elman.core.d2l.plotting import ProgressBoard
-from elman.core.model import language_model
-from elman.core.model.options import ModelOptions
-from elman.core.model.text_model import TextModel
-from elman.core.text.vocab import Vocab
+from elman.book import module, rnnlm
+from elman.inference import language_model
+from elman.inference.text_model import TextModel
 from elman.jax import arrays
 from elman.jax.arrays import get_key, numpy
 from elman.jax.compiled import compiled
 from elman.jax.layers import accepts_ids, check_call
 from elman.jax.loss import chunked_loss, mean
 from elman.jax.optimizers import make_optimizer
+from elman.model.options import ModelOptions
+from elman.text.vocab import Vocab
+from elman.training.plotting import ProgressBoard
 
 __all__ = ["RNNLM", "Classifier", "LinearRegression", "Module", "RNNLMScratch"]
 

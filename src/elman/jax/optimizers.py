@@ -5,8 +5,8 @@ from typing import Any
 import jax
 import optax
 
-from elman.core.model.optimizers import Optimizer
-from elman.core.model.weights import is_recurrent
+from elman.model.optimizers import Optimizer
+from elman.model.weights import is_recurrent
 
 
 def make_optimizer(wanted: Optimizer) -> optax.GradientTransformation:

@@ -9,8 +9,8 @@ import optax
 from flax import linen as nn
 from jax import numpy as jnp
 
-from elman.core.d2l import seq2seq
-from elman.core.errors import ElmanError
+from elman.book import seq2seq
+from elman.errors import ElmanError
 from elman.jax import arrays
 from elman.jax.layers import GRU
 from elman.jax.loss import mean

@@ -9,11 +9,11 @@ from jax import numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jax.tree_util import GetAttrKey
 
-from elman.core.data.batch import Batch
-from elman.core.training.step import GradientStep
+from elman.data.batch import Batch
 from elman.jax.arrays import numpy
 from elman.jax.compiled import compiled
 from elman.jax.optimizers import name_of
+from elman.training.step import GradientStep
 
 __all__ = ["Step"]
 

@@ -8,11 +8,11 @@ import optax
 from flax.training import train_state
 from jax import numpy as jnp
 
-from elman.core.files import memory
-from elman.core.training import trainer
+from elman.files import memory
 from elman.jax.arrays import cpu, get_key, to, try_all_gpus
 from elman.jax.model import Module
 from elman.jax.step import Step, global_norm
+from elman.training import trainer
 
 __all__ = ["Trainer"]
 

@@ -7,19 +7,19 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
-from elman.core.d2l import rnnlm, seq2seq
-from elman.core.errors import ElmanError
-from elman.core.model import encoder_decoder, weights
-from elman.core.model.cells import cell_named
-from elman.core.model.encoder_decoder import CELL, PairArchitecture, linear_layers
-from elman.core.model.options import ModelOptions
-from elman.core.model.weights import Architecture, Weights
+from elman.book import rnnlm, seq2seq
+from elman.errors import ElmanError
 from elman.jax import layers
 from elman.jax.arrays import numpy
 from elman.jax.attention import Seq2SeqAttentionDecoder
 from elman.jax.layers import accepts_ids
 from elman.jax.model import RNNLM, RNNLMScratch
 from elman.jax.seq2seq import Seq2Seq, Seq2SeqDecoder, Seq2SeqEncoder, params_of
+from elman.model import encoder_decoder, weights
+from elman.model.cells import cell_named
+from elman.model.encoder_decoder import CELL, PairArchitecture, linear_layers
+from elman.model.options import ModelOptions
+from elman.model.weights import Architecture, Weights
 
 __all__ = ["architecture", "build", "build_seq2seq", "export_weights", "seq2seq_weights", "version"]
 

@@ -11,16 +11,16 @@ from jax import numpy as jnp
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from elman.core.errors import ElmanError
-from elman.core.workers.processes import (
+from elman.errors import ElmanError
+from elman.training.workers.processes import (
     Numbers,
     as_machine_error,
     divided,
     free_port,
     tree_sum,
 )
-from elman.core.workers.rows import Rows, packed, unpacked
-from elman.core.workers.shared_memory import SharedMemory, shared_memory
+from elman.training.workers.rows import Rows, packed, unpacked
+from elman.training.workers.shared_memory import SharedMemory, shared_memory
 
 AXIS = PartitionSpec("worker")
 FIRST_VERSION = 0, 7  # with a timeout after which a worker counts as lost

@@ -1,6 +1,6 @@
 """The names of D2L on MXNet: `from elman import mxnet as d2l`."""
 
-from elman.core.errors import ElmanError
+from elman.errors import ElmanError
 
 try:
     import mxnet  # noqa: F401
@@ -11,7 +11,7 @@ except (ImportError, AttributeError) as error:
         "environment: in a clone of elman, "
         "python3.11 -m venv mx, then mx/bin/pip install '.[mxnet]'"
     ) from error
-from elman.core.d2l.names import *
+from elman.book.names import *
 from elman.mxnet.arrays import *
 from elman.mxnet.attention import *
 from elman.mxnet.data import *

@@ -6,7 +6,7 @@ import mxnet
 import numpy as _numpy
 from mxnet import np, npx
 
-from elman.core.d2l.devices import Devices
+from elman.book.devices import Devices
 
 npx.set_np()
 

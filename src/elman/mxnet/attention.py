@@ -2,7 +2,7 @@
 
 from mxnet import np, npx
 
-from elman.core.d2l import attention
+from elman.book import attention
 from elman.mxnet.seq2seq import Seq2SeqDecoder
 
 __all__ = ["Seq2SeqAttentionDecoder"]

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as _numpy
 from mxnet import nd, np
 
-from elman.core.data import corpus, data_module, translation
+from elman.book import data_module, translation
+from elman.data import corpus
 from elman.mxnet.arrays import numpy
 
 __all__ = ["DataModule", "MTFraEng", "PairsFile", "TextFile", "TimeMachine"]

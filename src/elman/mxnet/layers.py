@@ -8,9 +8,9 @@ from typing import Any
 from mxnet import gluon, init, np, npx
 from mxnet.gluon import nn, rnn
 
-from elman.core.model import cells, layers, weights
-from elman.core.model.layers import Named, Nonlinear, Options, Sizes, documented
-from elman.core.model.recurrence import run_layer, run_stack
+from elman.model import cells, layers, weights
+from elman.model.layers import Named, Nonlinear, Options, Sizes, documented
+from elman.model.recurrence import run_layer, run_stack
 from elman.mxnet import arrays
 from elman.mxnet.model import COMPILED, Module
 

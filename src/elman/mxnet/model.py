@@ -10,9 +10,9 @@ import numpy as _numpy
 from mxnet import autograd, gluon, init, np, npx
 from mxnet.gluon import nn
 
-from elman.core.d2l import module, rnnlm
-from elman.core.hyperparameters import HyperParameters
-from elman.core.model import language_model
+from elman.book import module, rnnlm
+from elman.hyperparameters import HyperParameters
+from elman.inference import language_model
 from elman.mxnet import arrays
 from elman.mxnet.arrays import numpy
 from elman.mxnet.data import from_numpy

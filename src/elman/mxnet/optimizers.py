@@ -7,7 +7,7 @@ from typing import Any
 import mxnet
 from mxnet import gluon
 
-from elman.core.model.optimizers import Optimizer
+from elman.model.optimizers import Optimizer
 
 
 class Adam(mxnet.optimizer.Adam):

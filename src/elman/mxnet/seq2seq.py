@@ -5,7 +5,7 @@ from typing import Any
 from mxnet import autograd, gluon, init, np
 from mxnet.gluon import nn
 
-from elman.core.d2l import seq2seq
+from elman.book import seq2seq
 from elman.mxnet import arrays
 from elman.mxnet.layers import GRU
 from elman.mxnet.model import Classifier

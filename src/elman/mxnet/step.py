@@ -8,14 +8,14 @@ import numpy as _numpy
 from mxnet import autograd, gluon, np, npx
 from mxnet.gluon import nn
 
-from elman.core.data.batch import Batch
-from elman.core.files import memory
-from elman.core.training import step
-from elman.core.training.step import clip_or_measure
+from elman.data.batch import Batch
+from elman.files import memory
 from elman.mxnet.arrays import cpu, numpy
 from elman.mxnet.data import from_numpy
 from elman.mxnet.layers import Layers
 from elman.mxnet.model import Module
+from elman.training import step
+from elman.training.step import clip_or_measure
 
 __all__ = ["Step"]
 

@@ -3,10 +3,10 @@
 import mxnet
 from mxnet import np
 
-from elman.core.training import trainer
 from elman.mxnet.arrays import to, try_all_gpus
 from elman.mxnet.model import Module
 from elman.mxnet.step import Step, arrays_of
+from elman.training import trainer
 
 __all__ = ["Trainer"]
 

@@ -6,12 +6,11 @@ import mxnet
 from mxnet import gluon, np, npx
 from mxnet.gluon import nn, rnn
 
-from elman.core.d2l import rnnlm, seq2seq
-from elman.core.model import cells, weights
-from elman.core.model.encoder_decoder import CELL, PairArchitecture
-from elman.core.model.options import ModelOptions
-from elman.core.model.weights import Architecture, Weights
-from elman.core.user_classes import ModelAttributes
+from elman.book import rnnlm, seq2seq
+from elman.model import cells, weights
+from elman.model.encoder_decoder import CELL, PairArchitecture
+from elman.model.options import ModelOptions
+from elman.model.weights import Architecture, Weights
 from elman.mxnet import layers
 from elman.mxnet.arrays import numpy
 from elman.mxnet.attention import Seq2SeqAttentionDecoder
@@ -19,6 +18,7 @@ from elman.mxnet.data import from_numpy
 from elman.mxnet.layers import CellStack, cell_of
 from elman.mxnet.model import RNNLM, RNNLMScratch
 from elman.mxnet.seq2seq import Seq2Seq, Seq2SeqDecoder, Seq2SeqEncoder
+from elman.user_classes import ModelAttributes
 
 __all__ = ["architecture", "build", "build_seq2seq", "export_weights", "seq2seq_weights", "version"]
 

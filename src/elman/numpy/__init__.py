@@ -3,7 +3,7 @@
 Arrays inside a layer are (steps, batch, features). Every other module must agree with this one.
 """
 
-from elman.core.d2l.names import *
+from elman.book.names import *
 from elman.numpy.arrays import *
 from elman.numpy.data import *
 from elman.numpy.layers import *

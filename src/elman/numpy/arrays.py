@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from elman.core.model.metrics import perplexity
+from elman.model.metrics import perplexity
 
 __all__ = ["devices"]
 

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from elman.core.errors import ElmanError, alternatives
-from elman.core.model import step_arrays
-from elman.core.model.cells import Cell
-from elman.core.model.step_arrays import sigmoid
-from elman.core.model.weights import Weights
-from elman.core.valid_values import DIFFERENTIATING
+from elman.errors import ElmanError, alternatives
+from elman.model import step_arrays
+from elman.model.cells import Cell
+from elman.model.step_arrays import sigmoid
+from elman.model.weights import Weights
 from elman.numpy.arrays import Array
+from elman.valid_values import DIFFERENTIATING
 
 
 class TanhCell:

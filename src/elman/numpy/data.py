@@ -1,8 +1,8 @@
 """Data sets: The Time Machine in overlapping windows, as in d2l; TextFile and DataModule."""
 
-from elman.core.data import corpus
-from elman.core.data.corpus import TextFile
-from elman.core.data.data_module import DataModule
+from elman.book.data_module import DataModule
+from elman.data import corpus
+from elman.data.corpus import TextFile
 
 __all__ = ["DataModule", "TextFile", "TimeMachine"]
 

@@ -5,13 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from elman.core.errors import ElmanError, require_at_least, shape_or_value
-from elman.core.model import language_model, layers, weights
-from elman.core.model.cells import Cell, cell_named, check_cell
-from elman.core.model.layers import Inputs, Named, Nonlinear, Sizes, documented
-from elman.core.model.precision import check_precision
-from elman.core.model.recurrence import run_stack
-from elman.core.model.weights import Weights
+from elman.errors import ElmanError, require_at_least, shape_or_value
+from elman.inference import language_model
+from elman.model import layers, weights
+from elman.model.cells import Cell, cell_named, check_cell
+from elman.model.layers import Inputs, Named, Nonlinear, Sizes, documented
+from elman.model.precision import check_precision
+from elman.model.recurrence import run_stack
+from elman.model.weights import Weights
 from elman.numpy import arrays
 from elman.numpy.arrays import Array, look_up, look_up_backward, matmul
 from elman.numpy.cells import equations

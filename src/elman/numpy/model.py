@@ -6,17 +6,18 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from elman.core.d2l import module, rnnlm
-from elman.core.errors import ElmanError, require_at_least, shape_or_value
-from elman.core.model import language_model, weights
-from elman.core.model.optimizers import Optimizer
-from elman.core.model.options import ModelOptions
-from elman.core.model.precision import check_precision
-from elman.core.model.weights import Architecture, Weights
-from elman.core.user_classes import Attributes
+from elman.book import module, rnnlm
+from elman.errors import ElmanError, require_at_least, shape_or_value
+from elman.inference import language_model
+from elman.model import weights
+from elman.model.optimizers import Optimizer
+from elman.model.options import ModelOptions
+from elman.model.precision import check_precision
+from elman.model.weights import Architecture, Weights
 from elman.numpy import arrays
 from elman.numpy.arrays import Array, look_up, look_up_backward, matmul
 from elman.numpy.optimizers import OPTIMIZERS, NumPyOptimizer
+from elman.user_classes import Attributes
 
 __all__ = ["RNNLM", "Module"]
 

@@ -7,8 +7,8 @@ from typing import Protocol
 
 import numpy as np
 
-from elman.core.model.optimizers import Optimizer
-from elman.core.model.weights import Weights, is_recurrent
+from elman.model.optimizers import Optimizer
+from elman.model.weights import Weights, is_recurrent
 
 __all__ = ["SGD", "Adam", "AdamW"]
 

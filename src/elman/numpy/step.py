@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from elman.core.data.batch import Batch
-from elman.core.model.weights import Weights
-from elman.core.training.step import GradientStep, clip_or_measure
+from elman.data.batch import Batch
+from elman.model.weights import Weights
 from elman.numpy.arrays import Array
 from elman.numpy.optimizers import NumPyOptimizer
+from elman.training.step import GradientStep, clip_or_measure
 
 __all__ = ["Step"]
 

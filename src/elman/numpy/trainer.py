@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from elman.core.training import trainer
 from elman.numpy.arrays import global_norm
 from elman.numpy.step import Step
+from elman.training import trainer
 
 __all__ = ["Trainer"]
 

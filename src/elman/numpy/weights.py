@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from elman.core.d2l import rnnlm
-from elman.core.model import weights
-from elman.core.model.options import ModelOptions
-from elman.core.model.weights import Architecture, Weights
+from elman.book import rnnlm
+from elman.model import weights
+from elman.model.options import ModelOptions
+from elman.model.weights import Architecture, Weights
 from elman.numpy import layers
 from elman.numpy.model import RNNLM
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
-from elman.core.errors import ElmanError
+from elman.errors import ElmanError
 
 _name_and_port = re.compile(r"(?:\[([^\]]*)\]|([^:\[\]]*))(?::\d*)?").fullmatch
 _dns_name = re.compile(r"[\w.-]+", re.ASCII).fullmatch

@@ -19,7 +19,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response, Strea
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from elman.core.errors import ElmanError
+from elman.errors import ElmanError
 from elman.server import completion_request, responses
 from elman.server.access import Access, Hosts
 from elman.server.choice import Part

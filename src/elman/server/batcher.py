@@ -10,7 +10,7 @@ from functools import partial
 from threading import Condition, Thread
 from typing import Any, Generic, TypeVar
 
-from elman.core.errors import ElmanError
+from elman.errors import ElmanError
 from elman.server.choice import Choice, Part, Written
 
 log = logging.getLogger("elman")

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from elman.core.text.line_blocks import LINE_END
-from elman.core.text.streaming import Decoder, StopFinder
 from elman.server.completion_request import CompletionRequest
 from elman.server.log_probabilities import LogProbabilities, TokenChances
 from elman.server.prompts import ReadPrompt
+from elman.text.line_blocks import LINE_END
+from elman.text.streaming import Decoder, StopFinder
 
 
 class Token(NamedTuple):

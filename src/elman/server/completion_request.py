@@ -5,15 +5,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from elman.core import setting_fields
-from elman.core.errors import ElmanError
-from elman.core.files import json_files
-from elman.core.model.sampling import Sampler
-from elman.core.model.writing_options import SamplerOptions
-from elman.core.setting_fields import flag, redefined, whole
-from elman.core.valid_values import MAX_SEED
+from elman import setting_fields
+from elman.errors import ElmanError
+from elman.files import json_files
+from elman.inference.sampling import Sampler
+from elman.inference.writing_options import SamplerOptions
 from elman.server.errors import ApiError
 from elman.server.limits import Limits
+from elman.setting_fields import flag, redefined, whole
+from elman.valid_values import MAX_SEED
 
 MAX_TEXTS = 128  # in a request: prompts times n
 MAX_STOPS = 16

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from elman.core.errors import printable
+from elman.errors import printable
 
 
 class ApiError(Exception):

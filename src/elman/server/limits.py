@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from elman.core import setting_fields
-from elman.core.setting_fields import real, whole
+from elman import setting_fields
+from elman.setting_fields import real, whole
 
 
 @dataclass(frozen=True, kw_only=True)

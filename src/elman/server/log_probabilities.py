@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from elman.core.model import language_model
+from elman.inference import language_model
 
 AT_ONCE = 1 << 20  # logits
 

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-from elman.core.errors import ElmanError
-from elman.core.experiments.pair_models import is_of_pairs
+from elman.errors import ElmanError
 from elman.formats import html
+from elman.runs.pair_models import is_of_pairs
 
 
 class Pages:

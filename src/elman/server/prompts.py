@@ -1,10 +1,10 @@
 """Prompts as read by a model."""
 
-from elman.core.errors import ElmanError
-from elman.core.text.codec import Codec
-from elman.core.text.line_blocks import LINE_END
-from elman.core.text.streaming import Decoder
+from elman.errors import ElmanError
 from elman.server.completion_request import Prompt
+from elman.text.codec import Codec
+from elman.text.line_blocks import LINE_END
+from elman.text.streaming import Decoder
 
 
 class ReadPrompt:

@@ -5,8 +5,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from elman.core.text.codec import Codec
 from elman.server.choice import Part, Token
+from elman.text.codec import Codec
 
 
 class Response:

@@ -6,9 +6,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from elman.core.errors import ElmanError
-from elman.core.model.pair_model import PairModel
-from elman.core.text.codec import Codec
+from elman.errors import ElmanError
+from elman.inference.pair_model import PairModel
 from elman.server import translator
 from elman.server.batcher import Batcher, QueueFullError, Result, Worker
 from elman.server.choice import Choice, Part, Written
@@ -17,6 +16,7 @@ from elman.server.errors import ApiError
 from elman.server.limits import Limits
 from elman.server.prompts import ReadPrompt
 from elman.server.translator import Translator
+from elman.text.codec import Codec
 
 MAX_LOG_PROBABILITIES = 1 << 18  # of a response
 

@@ -13,10 +13,10 @@ from typing import Any
 import uvicorn
 
 import elman
-from elman.core.errors import ElmanError, MachineError, require_at_least, require_at_most
-from elman.core.experiments.pair_models import is_of_pairs, load_pairs
-from elman.core.files.paths import is_utf8
-from elman.core.model.sampling import Sampler
+from elman.errors import ElmanError, MachineError, require_at_least, require_at_most
+from elman.files.paths import is_utf8
+from elman.inference.sampling import Sampler
+from elman.runs.pair_models import is_of_pairs, load_pairs
 from elman.server.access import Access
 from elman.server.app import App
 from elman.server.connections import bounded, capacity

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from elman.core.errors import ElmanError
-from elman.core.model.pair_model import AT_ONCE, PairModel, Translation, check_line
-from elman.core.model.translating import Translating
+from elman.errors import ElmanError
+from elman.inference.pair_model import AT_ONCE, PairModel, Translation, check_line
+from elman.inference.translating import Translating
 from elman.server.batcher import Deliver, Result, Worker
 from elman.server.choice import Part, Written
 from elman.server.completion_request import CompletionRequest, Prompt

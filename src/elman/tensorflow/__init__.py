@@ -4,7 +4,7 @@ import os
 import sys
 from types import ModuleType
 
-from elman.core.errors import ElmanError, not_installed, requirements
+from elman.errors import ElmanError, not_installed, requirements
 
 # The book is written for Keras 2, now called tf_keras. TensorFlow chooses its Keras when tf.keras
 # is first used; until then tf.keras is not a real module.
@@ -24,7 +24,7 @@ except ImportError as error:
         f"{requirements('tensorflow') or 'tf_keras'}, or set TF_USE_LEGACY_KERAS=0 for Keras 3"
     ) from error
 
-from elman.core.d2l.names import *
+from elman.book.names import *
 from elman.tensorflow.arrays import *
 from elman.tensorflow.attention import *
 from elman.tensorflow.data import *

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from elman.core.d2l.devices import Devices
+from elman.book.devices import Devices
 
 float32, int32, int64 = tf.float32, tf.int32, tf.int64
 

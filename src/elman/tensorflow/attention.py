@@ -5,8 +5,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from elman.core.d2l import attention
-from elman.core.d2l.attention import Memory
+from elman.book import attention
+from elman.book.attention import Memory
 from elman.tensorflow.seq2seq import Seq2SeqDecoder
 
 __all__ = ["Seq2SeqAttentionDecoder"]

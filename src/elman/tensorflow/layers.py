@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from elman.core.model import layers
-from elman.core.model.cells import CELLS, cell_named
-from elman.core.model.layers import Named, Nonlinear, Options, Sizes, documented
-from elman.core.model.recurrence import recurrent_bias
-from elman.core.model.weights import layer_shapes
+from elman.model import layers
+from elman.model.cells import CELLS, cell_named
+from elman.model.layers import Named, Nonlinear, Options, Sizes, documented
+from elman.model.recurrence import recurrent_bias
+from elman.model.weights import layer_shapes
 from elman.tensorflow import arrays
 from elman.tensorflow.keras import KERAS_3
 from elman.tensorflow.model import Module

@@ -8,9 +8,9 @@ from typing import Any, NoReturn
 import numpy as np
 import tensorflow as tf
 
-from elman.core.d2l import module, rnnlm
-from elman.core.errors import ElmanError
-from elman.core.model import language_model
+from elman.book import module, rnnlm
+from elman.errors import ElmanError
+from elman.inference import language_model
 from elman.tensorflow import arrays
 from elman.tensorflow.arrays import num_gpus
 from elman.tensorflow.compiled import Compiled

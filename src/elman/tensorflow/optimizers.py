@@ -5,7 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from elman.core.model.optimizers import Optimizer
+from elman.model.optimizers import Optimizer
 
 
 class Adam(tf.keras.optimizers.Adam):

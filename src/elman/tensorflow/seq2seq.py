@@ -4,7 +4,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from elman.core.d2l import seq2seq
+from elman.book import seq2seq
 from elman.tensorflow import arrays
 from elman.tensorflow.layers import GRU
 from elman.tensorflow.model import Classifier

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from elman.core.data.batch import Batch
-from elman.core.files import memory
-from elman.core.training import step
-from elman.core.user_classes import Attributes, ModelAttributes
+from elman.data.batch import Batch
+from elman.files import memory
 from elman.tensorflow.arrays import numpy
 from elman.tensorflow.compiled import Compiled
 from elman.tensorflow.layers import Stack
 from elman.tensorflow.model import set_final_state
+from elman.training import step
+from elman.user_classes import Attributes, ModelAttributes
 
 __all__ = ["Step"]
 

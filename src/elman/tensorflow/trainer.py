@@ -5,9 +5,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from elman.core.training import trainer
 from elman.tensorflow.arrays import to, try_all_gpus
 from elman.tensorflow.step import Step
+from elman.training import trainer
 
 __all__ = ["Trainer"]
 

@@ -6,18 +6,18 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from elman.core.d2l import rnnlm, seq2seq
-from elman.core.model import weights
-from elman.core.model.cells import cell_named
-from elman.core.model.encoder_decoder import CELL, PairArchitecture
-from elman.core.model.options import ModelOptions
-from elman.core.model.weights import Architecture, Weights
-from elman.core.user_classes import ModelAttributes
+from elman.book import rnnlm, seq2seq
+from elman.model import weights
+from elman.model.cells import cell_named
+from elman.model.encoder_decoder import CELL, PairArchitecture
+from elman.model.options import ModelOptions
+from elman.model.weights import Architecture, Weights
 from elman.tensorflow import layers
 from elman.tensorflow.attention import Seq2SeqAttentionDecoder
 from elman.tensorflow.layers import CellLayer, Stack
 from elman.tensorflow.model import RNNLM, RNNLMScratch
 from elman.tensorflow.seq2seq import Seq2Seq, Seq2SeqDecoder, Seq2SeqEncoder
+from elman.user_classes import ModelAttributes
 
 __all__ = ["architecture", "build", "build_seq2seq", "export_weights", "seq2seq_weights", "version"]
 

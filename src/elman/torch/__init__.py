@@ -1,13 +1,13 @@
 """The names of D2L on PyTorch: `from elman import torch as d2l`."""
 
-from elman.core.errors import not_installed
+from elman.errors import not_installed
 
 try:
     import torch  # noqa: F401
 except ModuleNotFoundError as error:
     raise not_installed("torch", error) from error
 
-from elman.core.d2l.names import *
+from elman.book.names import *
 from elman.torch.arrays import *
 from elman.torch.attention import *
 from elman.torch.data import *

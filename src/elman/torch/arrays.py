@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from elman.core.d2l.devices import Devices
+from elman.book.devices import Devices
 
 float32, int32, int64 = torch.float32, torch.int32, torch.int64
 

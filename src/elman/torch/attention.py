@@ -2,7 +2,7 @@
 
 import torch
 
-from elman.core.d2l import attention
+from elman.book import attention
 from elman.torch.seq2seq import Seq2SeqDecoder
 
 __all__ = ["Seq2SeqAttentionDecoder"]

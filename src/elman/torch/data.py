@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from elman.core.data import corpus, data_module, translation
+from elman.book import data_module, translation
+from elman.data import corpus
 from elman.torch.arrays import numpy
 
 __all__ = ["DataModule", "MTFraEng", "PairsFile", "TextFile", "TimeMachine"]

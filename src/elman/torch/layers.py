@@ -8,9 +8,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from elman.core.model import cells, layers, weights
-from elman.core.model.layers import Inputs, Named, Nonlinear, Options, Sizes, documented
-from elman.core.model.recurrence import run_layer, run_stack
+from elman.model import cells, layers, weights
+from elman.model.layers import Inputs, Named, Nonlinear, Options, Sizes, documented
+from elman.model.recurrence import run_layer, run_stack
 from elman.torch import arrays
 from elman.torch.model import Module
 

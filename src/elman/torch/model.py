@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from elman.core.d2l import module, rnnlm
-from elman.core.model import language_model
+from elman.book import module, rnnlm
+from elman.inference import language_model
 from elman.torch import arrays
 from elman.torch.arrays import numpy
 from elman.torch.loss import chunked_loss, mean

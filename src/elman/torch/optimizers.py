@@ -4,8 +4,8 @@ from collections.abc import Iterable
 
 import torch
 
-from elman.core.model.optimizers import Optimizer
-from elman.core.model.weights import is_recurrent
+from elman.model.optimizers import Optimizer
+from elman.model.weights import is_recurrent
 
 OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 

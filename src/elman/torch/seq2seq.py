@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from elman.core.d2l import seq2seq
+from elman.book import seq2seq
 from elman.torch import arrays
 from elman.torch.layers import GRU
 from elman.torch.model import Classifier

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from elman.core.data.batch import Batch
-from elman.core.errors import ElmanError
-from elman.core.files import memory
-from elman.core.model.weights import Weights, is_recurrent
-from elman.core.training.step import EarlyStep, clip_or_measure
+from elman.data.batch import Batch
+from elman.errors import ElmanError
+from elman.files import memory
+from elman.model.weights import Weights, is_recurrent
 from elman.torch.arrays import cpu, numpy
+from elman.training.step import EarlyStep, clip_or_measure
 
 __all__ = ["Step"]
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import torch
 
-from elman.core.training import trainer
 from elman.torch.arrays import to, try_all_gpus
 from elman.torch.step import Step
+from elman.training import trainer
 
 __all__ = ["Trainer"]
 

@@ -5,18 +5,18 @@ from typing import Any
 import torch
 from torch import nn
 
-from elman.core.d2l import rnnlm, seq2seq
-from elman.core.model import weights
-from elman.core.model.encoder_decoder import PairArchitecture
-from elman.core.model.options import ModelOptions
-from elman.core.model.weights import Architecture, Weights
-from elman.core.user_classes import ModelAttributes
+from elman.book import rnnlm, seq2seq
+from elman.model import weights
+from elman.model.encoder_decoder import PairArchitecture
+from elman.model.options import ModelOptions
+from elman.model.weights import Architecture, Weights
 from elman.torch import layers
 from elman.torch.arrays import numpy
 from elman.torch.attention import Seq2SeqAttentionDecoder
 from elman.torch.layers import CellStack, cell_of
 from elman.torch.model import RNNLM, RNNLMScratch
 from elman.torch.seq2seq import Seq2Seq, Seq2SeqDecoder, Seq2SeqEncoder
+from elman.user_classes import ModelAttributes
 
 __all__ = ["architecture", "build", "build_seq2seq", "export_weights", "seq2seq_weights", "version"]
 

@@ -13,9 +13,9 @@ import torch.distributed as dist
 from torch.distributed import PrefixStore  # type: ignore[attr-defined]
 from torch.distributed.rendezvous import rendezvous
 
-from elman.core.errors import MachineError
-from elman.core.workers.hosts import interface_towards, source_address
-from elman.core.workers.processes import (
+from elman.errors import MachineError
+from elman.training.workers.hosts import interface_towards, source_address
+from elman.training.workers.processes import (
     WHOLE,
     Numbers,
     as_machine_error,
@@ -23,8 +23,8 @@ from elman.core.workers.processes import (
     remaining,
     tree_sum,
 )
-from elman.core.workers.rows import Rows, packed, unpacked
-from elman.core.workers.shared_memory import SharedMemory, shared_memory
+from elman.training.workers.rows import Rows, packed, unpacked
+from elman.training.workers.shared_memory import SharedMemory, shared_memory
 
 REST, NUMBERS, FIRST_EARLY = range(3)  # tags of messages that are sent at the same time
 

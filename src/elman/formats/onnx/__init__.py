@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from elman.core.errors import ElmanError, not_installed
+from elman.errors import ElmanError, not_installed
 
 try:
     import onnx  # noqa: F401
@@ -16,14 +16,14 @@ except ModuleNotFoundError as error:
     raise not_installed("onnx", error, "choose another format") from error
 
 from elman import numpy as specification
-from elman.core.experiments import run as runs
-from elman.core.files import atomic
-from elman.core.files.paths import is_utf8
-from elman.core.model.precision import precision_in
-from elman.core.text import codec
-from elman.core.text.lines import border_ids
+from elman.files import atomic
+from elman.files.paths import is_utf8
 from elman.formats.onnx import check, speech, step
 from elman.formats.onnx.layers import LanguageModel
+from elman.model.precision import precision_in
+from elman.runs import run as runs
+from elman.text import codec
+from elman.text.lines import border_ids
 
 log = logging.getLogger("elman")
 MAX_BYTES = 2**31 - 2**20  # a Protocol Buffers file must be smaller than 2 GiB

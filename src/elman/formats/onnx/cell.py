@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from elman.core.model.cells import Cell
-from elman.core.model.weights import Weights
 from elman.formats.equations import Language, Symbol, write_step
 from elman.formats.onnx.graph import FLOATS, Graph
+from elman.model.cells import Cell
+from elman.model.weights import Weights
 
 OPERATORS = {
     "neg": "Neg",

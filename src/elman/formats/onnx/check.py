@@ -10,10 +10,10 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
-from elman.core.errors import ElmanError
-from elman.core.model.language_model import check_finite, log_probabilities
-from elman.core.model.scoring import score_texts
+from elman.errors import ElmanError
 from elman.formats.onnx import speech
+from elman.inference.language_model import check_finite, log_probabilities
+from elman.inference.scoring import score_texts
 
 TOLERANCE = 1e-4  # of logits and log-probabilities
 ROUNDING = 1e-5  # likewise, relative to the largest value

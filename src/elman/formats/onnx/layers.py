@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from elman.core.model.cells import FRAMEWORK_LAYERS, cell_named
-from elman.core.model.weights import Architecture, Weights
 from elman.formats.onnx.cell import scan
 from elman.formats.onnx.graph import Graph
+from elman.model.cells import FRAMEWORK_LAYERS, cell_named
+from elman.model.weights import Architecture, Weights
 
 # Index among elman's gates of each gate of the operator: h; z, r, h; i, o, f, c.
 GATES = {"RNN": [0], "GRU": [1, 0, 2], "LSTM": [0, 3, 1, 2]}

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from elman.core.text.codec import Codec
-from elman.core.text.tokenizers import Units
-from elman.core.text.vocab import UNKNOWN
 from elman.formats.onnx.graph import FLOATS, IDS, Graph
 from elman.formats.onnx.layers import LanguageModel
+from elman.text.codec import Codec
+from elman.text.tokenizers import Units
+from elman.text.vocab import UNKNOWN
 
 SENTENCES, STREAMING, TOKENS = "no-state.onnx", "with-state.onnx", "tokens.txt"
 MAX_STATES = 2  # arrays of a state that a recognizer keeps

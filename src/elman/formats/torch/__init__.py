@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from elman.core.experiments import run as runs
-from elman.core.files import atomic, tensors
-from elman.core.model.precision import precision_in
-from elman.core.text import codec
+from elman.files import atomic, tensors
 from elman.formats.torch import source
+from elman.model.precision import precision_in
+from elman.runs import run as runs
+from elman.text import codec
 
 
 def write(run: Path, out: Path) -> None:

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from string import Template
 
-from elman.core.model.cells import Cell
 from elman.formats.equations import Language, Symbol, write_step
+from elman.model.cells import Cell
 
 LAYERS = Template('''\
 class Layers(nn.Module):

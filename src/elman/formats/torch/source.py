@@ -3,11 +3,11 @@
 import json
 from string import Template
 
-from elman.core.model.cells import FRAMEWORK_LAYERS, cell_named
-from elman.core.model.weights import Architecture
-from elman.core.text.codec import Codec
-from elman.core.text.tokenizers import Units
 from elman.formats.torch import cell
+from elman.model.cells import FRAMEWORK_LAYERS, cell_named
+from elman.model.weights import Architecture
+from elman.text.codec import Codec
+from elman.text.tokenizers import Units
 
 PROGRAM = Template('''\
 """A language model in PyTorch: $title.

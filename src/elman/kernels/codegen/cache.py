@@ -25,8 +25,8 @@ from numba.core.compiler import CompileResult
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.serialize import dumps
 
-from elman.core.errors import ElmanError
-from elman.core.files.system import at_fork
+from elman.errors import ElmanError
+from elman.files.system import at_fork
 from elman.kernels.codegen.linking import KERNEL
 from elman.kernels.codegen.private_folder import private_folder
 

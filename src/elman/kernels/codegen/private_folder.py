@@ -7,9 +7,9 @@ import os
 import stat
 from pathlib import Path
 
-from elman.core.errors import ElmanError, MachineError
-from elman.core.files.paths import os_error, user_cache
-from elman.core.files.system import user_id
+from elman.errors import ElmanError, MachineError
+from elman.files.paths import os_error, user_cache
+from elman.files.system import user_id
 
 
 def private_folder() -> Path:

@@ -6,7 +6,7 @@ import llvmlite.binding as llvm
 import numba
 from numba.core.codegen import get_host_cpu_features
 
-from elman.core.errors import ElmanError
+from elman.errors import ElmanError
 from elman.kernels.codegen.tile_types import TileShape
 
 # Tile shapes that the kernels are made for. Loops over rows and columns have whole tiles only. So

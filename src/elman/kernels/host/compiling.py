@@ -18,13 +18,13 @@ from typing import Any
 
 import numpy as np
 
-from elman.core.model.options import ModelOptions
-from elman.core.model.sampling import Sampler
-from elman.core.model.weights import Architecture, initial
+from elman.inference.sampling import Sampler
 from elman.kernels.codegen.cache import folder
 from elman.kernels.host.engine import MAX_GROUP_HIDDEN, MAX_GROUP_TOKENS, Engine
 from elman.kernels.host.optimizers import Optimization
 from elman.kernels.host.threads import thread_count
+from elman.model.options import ModelOptions
+from elman.model.weights import Architecture, initial
 
 PATIENCE = 30.0  # seconds; after that, no process waits for the other
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from elman.core.model.language_model import Prefixes, check_drawn, check_ids, integers
-from elman.core.model.sampling import Sampler
+from elman.inference.language_model import Prefixes, check_drawn, check_ids, integers
+from elman.inference.sampling import Sampler
 from elman.kernels.host.engine import Engine, Ids, States
 
 

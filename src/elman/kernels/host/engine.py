@@ -11,12 +11,8 @@ import numpy as np
 from numba.core import config
 from numpy.typing import NDArray
 
-from elman.core.model.cells import CELLS
-from elman.core.model.language_model import check_ids
-from elman.core.model.options import ModelOptions
-from elman.core.model.precision import SINGLE
-from elman.core.model.sampling import Sampler
-from elman.core.model.weights import Architecture, Weights
+from elman.inference.language_model import check_ids
+from elman.inference.sampling import Sampler
 from elman.kernels.codegen.processor import check_shape, host_shape
 from elman.kernels.codegen.references import Reference
 from elman.kernels.codegen.tile_types import TileShape
@@ -35,6 +31,10 @@ from elman.kernels.rnn.packing import Array
 from elman.kernels.rnn.sampling import sampler_buffers, sampler_settings
 from elman.kernels.rnn.text_stream import Stream, generate, pack, read, score
 from elman.kernels.rnn.work import IDS, LANES, NUM_TARGETS
+from elman.model.cells import CELLS
+from elman.model.options import ModelOptions
+from elman.model.precision import SINGLE
+from elman.model.weights import Architecture, Weights
 
 Ids = NDArray[np.int64]
 States = tuple[Array, ...]  # h, and an LSTM's c, (layers, batch, hidden) each

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from elman.core.model.weights import Weights
 from elman.kernels.codegen.cache import compiled
 from elman.kernels.codegen.references import Reference
 from elman.kernels.codegen.work_queue import WorkQueue, counter, empty_queue
@@ -36,6 +35,7 @@ from elman.kernels.rnn.optimization import (
     Job,
     run,
 )
+from elman.model.weights import Weights
 
 Array = NDArray[Any]
 Numbers = Mapping[int, float]  # of a rule, by index in `Job.numbers`

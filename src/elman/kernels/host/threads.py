@@ -13,7 +13,7 @@ from threading import Thread
 
 from numba.core import config
 
-from elman.core.files.system import at_fork
+from elman.files.system import at_fork
 from elman.kernels.codegen.work_queue import (
     CALLED_AWAY,
     SPINNING,

@@ -7,9 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from elman.core.errors import ElmanError
-from elman.core.model.cells import CELLS
-from elman.core.model.weights import Architecture, Weights, shapes
+from elman.errors import ElmanError
 from elman.kernels.codegen.tile_types import LINE, TileShape
 from elman.kernels.rnn.head import PADDING_LOGIT
 from elman.kernels.rnn.layer import SPARE
@@ -24,6 +22,8 @@ from elman.kernels.rnn.packing import (
     Piece,
     Pieces,
 )
+from elman.model.cells import CELLS
+from elman.model.weights import Architecture, Weights, shapes
 
 Sizes = Mapping[str, tuple[int, ...]]
 

@@ -14,11 +14,11 @@ import numpy as np
 from numba.core import types
 from numba.extending import NativeValue, models, overload, register_model, typeof_impl, unbox
 
-from elman.core.model.cells import Cell
 from elman.kernels.codegen.linking import INLINED, INNER, inner
 from elman.kernels.codegen.tile_math import maximum, mm, sigmoid, tanh, where_positive
 from elman.kernels.codegen.tile_memory import fill, gather_rows, load, prefetch, store
 from elman.kernels.codegen.tile_types import at
+from elman.model.cells import Cell
 
 ZERO, ONE = np.float32(0), np.float32(1)
 

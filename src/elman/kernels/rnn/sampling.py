@@ -1,4 +1,4 @@
-"""Sampling of the next token in compiled code, like `elman.core.model.sampling.Sampler`."""
+"""Sampling of the next token in compiled code, like `elman.inference.sampling.Sampler`."""
 
 import math
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from elman.core.model.sampling import Sampler
+from elman.inference.sampling import Sampler
 from elman.kernels.codegen.linking import inner
 
 

@@ -1,1 +1,0 @@
-"""Code that all frameworks share: files, text, data, model, training, experiments."""

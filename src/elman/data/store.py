@@ -1,0 +1,196 @@
+"""Token stores: folders that contain a text of any size as token ids, and its vocabulary."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from elman.data.parts import PARTS
+from elman.data.token_writer import ID_DTYPES, IDS, PartSize, Tokens, memory_mapped
+from elman.errors import ElmanError
+from elman.files import json_files, regular
+from elman.files.mapped import check_whole, drop_pages
+from elman.text import codec
+from elman.text.codec import TOKENIZER_FILE, VOCAB_FILE, Codec
+from elman.text.encoders import Ids
+from elman.text.spelling import Unknown
+from elman.text.tokenizers import Tokenizer, check_newlines
+from elman.valid_values import MAX_VOCAB_SIZE
+
+FORMAT = 5
+METADATA = "store.json"
+FILES = (IDS, METADATA, VOCAB_FILE, TOKENIZER_FILE)
+MAX_METADATA_BYTES = 1 << 16
+CHECKED_IDS = 1 << 22  # at a time
+
+
+@dataclass(frozen=True)
+class StoreMetadata:
+    """Contents of store.json. The vocabulary comes from the training part, the first of `parts`.
+
+    `sources_sha256` are digests of the texts, as in `Tokens`.
+    """
+
+    format: int
+    tokenizer: str
+    newlines: str
+    lines: bool
+    vocab: int
+    dtype: str
+    tokens: int
+    parts: tuple[PartSize, PartSize, PartSize]
+    characters: int
+    utf8_bytes: int
+    unknown: Unknown
+    sources_sha256: tuple[str, str, str]
+
+    def __post_init__(self) -> None:
+        check_newlines(self.newlines)
+
+
+@dataclass(frozen=True)
+class TokenizedText:
+    """A text as tokens. Their vocabulary comes from the training part."""
+
+    tokens: Tokens
+    tokenizer: Tokenizer
+    newlines: str
+
+    @property
+    def codec(self) -> Codec:
+        """Codec that maps a text to these ids."""
+        tokens = self.tokens
+        return Codec(tokens.vocab, self.tokenizer, False, self.newlines, tokens.lines)
+
+
+def write(folder: Path, text: TokenizedText) -> StoreMetadata:
+    """Write all files of a store except the ids; they are already in `folder`."""
+    tokens = text.tokens
+    tokenizer = text.tokenizer
+    metadata = StoreMetadata(
+        FORMAT,
+        tokenizer.name,
+        text.newlines,
+        tokens.lines,
+        len(tokens.vocab),
+        tokens.ids.dtype.name,
+        len(tokens.ids),
+        tokens.parts,
+        tokens.characters,
+        tokens.utf8_bytes,
+        tokens.unknown,
+        tokens.sources_sha256,
+    )
+    codec.write(folder, tokens.vocab, tokenizer)
+    json_files.write(folder / METADATA, asdict(metadata))
+    return metadata
+
+
+def read(folder: Path, checked: bool = True) -> TokenizedText:
+    """Read a store. Its ids are mapped into memory, and `checked` against the vocabulary.
+
+    Raises an ElmanError if the folder is not a token store, or is incomplete or inconsistent.
+    """
+    if not (folder / METADATA).exists():
+        raise ElmanError(
+            f"cannot read {folder}: it is a folder, but not a store of elman prepare: "
+            "give a file or a store"
+        )
+    metadata = _read_metadata(folder / METADATA)
+    stored = codec.read(
+        folder, metadata.vocab, metadata.tokenizer, False, metadata.newlines, metadata.lines
+    )
+    tokens = Tokens(
+        _read_ids(folder / IDS, metadata, checked),
+        stored.vocab,
+        metadata.characters,
+        metadata.utf8_bytes,
+        metadata.unknown,
+        metadata.parts,
+        metadata.sources_sha256,
+        metadata.lines,
+    )
+    if tokens.lines:
+        _check_lines(folder, tokens, stored.line_end)
+    return TokenizedText(tokens, stored.tokenizer, stored.newlines)
+
+
+def _check_lines(folder: Path, tokens: Tokens, line_end: int) -> None:
+    """Raise an ElmanError unless each part begins and ends with a line end."""
+    for number, part in enumerate(PARTS):
+        ids = tokens.part(number).ids
+        if len(ids) and (len(ids) == 1 or ids[0] != line_end or ids[-1] != line_end):
+            raise ElmanError(f"the {part} part of {folder} has no lines: prepare the store again")
+
+
+def read_with(folder: Path, model_codec: Codec, checked: bool = True) -> TokenizedText:
+    """Read a store with the tokens of a model; an ElmanError if its codec differs."""
+    text = read(folder, checked)
+    if text.codec != model_codec:
+        raise ElmanError(
+            f"{folder} has other tokens than the model: give the text that it was made from"
+        )
+    return text
+
+
+def _read_ids(path: Path, metadata: StoreMetadata, checked: bool) -> Ids:
+    dtype = np.dtype(metadata.dtype).newbyteorder("<")
+    with regular.open_regular(path) as file:
+        size = regular.size(file)
+        expected = metadata.tokens * dtype.itemsize
+        if size != expected:
+            raise ElmanError(
+                f"{path} must have {expected:,} bytes for {metadata.tokens:,} tokens, got "
+                f"{size:,}: prepare the store again"
+            )
+        ids = memory_mapped(file, dtype)
+    for start in range(0, len(ids) if checked else 0, CHECKED_IDS):
+        check_whole(ids)
+        if ids[start : start + CHECKED_IDS].max() >= metadata.vocab:
+            raise ElmanError(
+                f"{path} contains ids above {metadata.vocab - 1}: prepare the store again"
+            )
+        drop_pages(ids)
+    return ids
+
+
+def _read_metadata(path: Path) -> StoreMetadata:
+    value = json_files.read(path, MAX_METADATA_BYTES)
+    if isinstance(value, dict) and value.get("format", FORMAT) != FORMAT:
+        raise ElmanError(
+            f"the format in {path} must be {FORMAT}, got {str(value['format'])[:40]!r}: prepare "
+            "the store again"
+        )
+    metadata = json_files.record(StoreMetadata, value, str(path))
+    for name, value in _numbers(asdict(metadata)):
+        if value < 0:
+            raise ElmanError(f"{name} in {path} must be 0 or more, got {value}")
+    if (total := sum(size.tokens for size in metadata.parts)) != metadata.tokens:
+        raise ElmanError(
+            f"the parts in {path} must have {metadata.tokens:,} tokens, got {total:,}: prepare the "
+            "store again"
+        )
+    if metadata.vocab > MAX_VOCAB_SIZE:
+        raise ElmanError(f"vocab in {path} must be {MAX_VOCAB_SIZE} or less, got {metadata.vocab}")
+    if metadata.tokens > 1 and not (metadata.characters and metadata.utf8_bytes):
+        raise ElmanError(
+            f"characters and utf8_bytes in {path} must be 1 or more if there are tokens, got "
+            f"{metadata.characters} and {metadata.utf8_bytes}"
+        )
+    if metadata.dtype not in [dtype.name for dtype in ID_DTYPES]:
+        raise ElmanError(f"dtype in {path} must be uint8, uint16 or uint32, got {metadata.dtype!r}")
+    return metadata
+
+
+def _numbers(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    """Yield the numbers of a record with their names."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _numbers(value, f"{prefix}{name}.")
+        elif isinstance(value, tuple) and isinstance(value[0], dict):
+            for part, each in zip(PARTS, value, strict=True):
+                yield from _numbers(each, f"{prefix}{name}.{part}.")
+        elif isinstance(value, int | float):
+            yield f"{prefix}{name}", value

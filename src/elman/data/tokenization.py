@@ -1,0 +1,191 @@
+"""Tokenization of files: settings, tokenizers learned from a text, ids in temporary files."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from elman.data.parts import ALL_TRAINING, Shares, Sources
+from elman.data.store import TokenizedText
+from elman.data.token_writer import Tokens, TokenWriter
+from elman.files.long_work import Report, no_report
+from elman.files.paths import os_error
+from elman.text import known_tokenizers, text_files
+from elman.text.codec import Codec
+from elman.text.line_blocks import LINE_END, by_part, line_blocks
+from elman.text.tokenizers import (
+    UNIVERSAL,
+    Tokenizer,
+    check_newlines,
+    cut_before_space,
+    pieces,
+    with_newlines,
+)
+from elman.text.vocab import Vocab
+
+MAX_SAMPLE_CHARACTERS = 16 << 20  # of the text from which a tokenizer is learned
+
+
+@dataclass(frozen=True)
+class TokenizerSettings:
+    """Settings for reading a text as tokens; an ElmanError if they conflict.
+
+    `vocab_size` and `min_freq` bound the vocabulary; None means the tokenizer's defaults. With
+    `lines`, each line is a separate sequence.
+    """
+
+    tokenizer: str = "char"
+    vocab_size: int | None = None
+    min_freq: int | None = None
+    newlines: str = UNIVERSAL
+    lines: bool = False
+
+    def __post_init__(self) -> None:
+        check_newlines(self.newlines)
+        known_tokenizers.check(self.tokenizer, self.vocab_size, self.min_freq)
+
+    def make(self, training: Callable[[], Iterator[str]]) -> Tokenizer:
+        """Make the tokenizer; if it must be learned, learn it from some of the training part."""
+        return known_tokenizers.make(self.tokenizer, self.vocab_size, self.min_freq, training)
+
+
+def tokenize_sources(
+    sources: Sources,
+    settings: TokenizerSettings,
+    report: Report = no_report,
+    folder: Path | None = None,
+) -> TokenizedText:
+    """Tokenize the parts of a text. It is read once.
+
+    The vocabulary comes from the training part. If the tokenizer is learned, the start of the text
+    is kept in memory, and a longer text is sampled beside.
+
+    - `folder`: where to write the ids, instead of an unnamed temporary file.
+    """
+    advance = progress("reading", sources.files, report)
+    training, *others = (
+        with_newlines(text_files.blocks(paths, advance, settings.lines), settings.newlines)
+        for paths in sources.by_part
+    )
+    start = _Start(training)
+    used = settings.make(lambda: _training_sample(start, sources, settings))
+    read: list[Iterable[str]] = [start, *others]
+    texts = [line_blocks(text) if settings.lines else pieces(text, used.cut) for text in read]
+    tokens = _tokenize(texts, used, sources.shares, folder=folder)
+    return TokenizedText(tokens, used, settings.newlines)
+
+
+def tokenize_sources_with(
+    sources: Sources, codec: Codec, report: Report = no_report
+) -> TokenizedText:
+    """Tokenize the parts of a text with the codec of a model."""
+    advance = progress("reading", sources.files, report)
+    blocks = (text_files.blocks(paths, advance, codec.lines) for paths in sources.by_part)
+    texts = [codec.pieces(each) for each in blocks]
+    tokens = _tokenize(texts, codec.tokenizer, sources.shares, codec.vocab)
+    return TokenizedText(tokens, codec.tokenizer, codec.newlines)
+
+
+def tokenize(
+    text: Iterator[str] | Iterator[list[str]],
+    used: Tokenizer,
+    shares: Shares = ALL_TRAINING,
+    vocab: Vocab | None = None,
+) -> Tokens:
+    """Tokenize a text given in pieces. Its ids are in a temporary file of the process."""
+    return _tokenize([text], used, shares, vocab)
+
+
+def _tokenize(
+    texts: Sequence[Iterator[str] | Iterator[list[str]]],
+    used: Tokenizer,
+    shares: Shares,
+    vocab: Vocab | None = None,
+    folder: Path | None = None,
+) -> Tokens:
+    writer = TokenWriter(used, shares, folder)
+    try:
+        writer.read(texts)
+        tokens = writer.translate(folder, vocab)
+    except OSError as error:
+        if folder is not None:  # whoever made the folder names what becomes of it
+            raise
+        raise os_error("write", writer.folder, error) from error
+    finally:
+        writer.close()
+    if os.name == "nt" and folder is None:  # Windows cannot remove a mapped file
+        return replace(tokens, ids=np.array(tokens.ids))
+    return tokens
+
+
+class _Start:
+    """Blocks of a text; those read so far can be read again, up to the size of a sample."""
+
+    def __init__(self, blocks: Iterator[str]) -> None:
+        self._blocks = blocks
+        self._held: list[str] = []
+
+    def whole(self, characters: int) -> list[str] | None:
+        """All blocks of a text with this many characters at most; None if it is longer."""
+        for block in self._blocks:
+            self._held.append(block)
+            characters -= len(block)
+            if characters < 0:
+                return None
+        return self._held
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self._held
+        self._held.clear()
+        yield from self._blocks
+
+
+def _training_sample(start: _Start, sources: Sources, settings: TokenizerSettings) -> Iterator[str]:
+    """The training part, or an even sample of it, to learn a tokenizer."""
+    shares = sources.shares
+    whole = start.whole(int(MAX_SAMPLE_CHARACTERS / max(0.5, shares[0])))
+    if whole is None:
+        share = 1.0 if settings.lines else shares[0]
+        sampled = text_files.sample(sources.training, MAX_SAMPLE_CHARACTERS, share)
+        blocks = with_newlines(sampled, settings.newlines)
+    else:
+        blocks = iter(whole)
+    if settings.lines:
+        return (LINE_END.join(by_part(each, shares)[0]) for each in line_blocks(blocks))
+    most = None if whole is None else round(shares[0] * sum(map(len, whole)))
+    return _first(pieces(blocks, cut_before_space), most)
+
+
+def _first(text: Iterable[str], characters: int | None) -> Iterator[str]:
+    """Yield the first characters of a text in pieces, or all of it."""
+    for piece in text:
+        yield piece[:characters]
+        if characters is not None:
+            characters -= len(piece)
+            if characters <= 0:
+                break
+
+
+def size_on_disk(files: Sequence[Path]) -> int:
+    """Total bytes of some files, without unreadable ones: reading them raises later."""
+    total = 0
+    for file in files:
+        with suppress(OSError):
+            total += file.stat().st_size
+    return total
+
+
+def progress(activity: str, files: Sequence[Path], report: Report) -> Callable[[int], None]:
+    """Return a function that adds a number of bytes read and reports the sum."""
+    total = size_on_disk(files)
+    done = 0
+
+    def advance(read: int) -> None:
+        nonlocal done
+        done += read
+        report(activity, done, total)
+
+    return advance

@@ -1,0 +1,251 @@
+"""Settings of a training, chosen for its text unless given, and the text itself."""
+
+import logging
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from elman.data.batch_settings import BatchSettings
+from elman.data.pair_texts import VAL_SHARE, PairTexts, read_pair_texts
+from elman.data.parts import Sources, parse_split
+from elman.data.survey import separate_lines, suitable_tokens
+from elman.data.text import Text, TokenOptions, read_text
+from elman.errors import ElmanError, alternatives
+from elman.experiments import pair_recipe, recipe
+from elman.experiments.calibration import operations_per_second
+from elman.experiments.origin import Origin, named
+from elman.experiments.recipe import Facts
+from elman.files import regular
+from elman.logs.tensorboard import check_installed
+from elman.runs.frameworks import count_gpus, default_for_pairs, framework_module
+from elman.runs.records import RunSettings
+from elman.runs.run_folder import is_run
+from elman.runs.settings import DEFAULT_LINE, Settings, check_given
+from elman.training.workers.processes import check_shards
+from elman.valid_values import CHAR, LOGS, TIME_MACHINE
+
+log = logging.getLogger("elman")
+
+TOKEN_SETTINGS = ("tokenizer", "vocab_size", "min_freq")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Settings of a training, and its text and initial model.
+
+    - `framework`: module of the framework.
+    - `origin`: the model to start from, if one is given.
+    - `text`: the text; None for The Time Machine: a framework's data set reads it.
+    - `pairs`: the pairs, instead of a text.
+    - `reasons`: lines that describe the settings chosen for the text.
+    - `given`: names of the settings that were not chosen; None if not known.
+    """
+
+    settings: Settings
+    framework: Any
+    origin: Origin | None = None
+    text: Text | None = None
+    pairs: PairTexts | None = None
+    reasons: tuple[str, ...] = ()
+    given: list[str] | None = None
+
+
+def choose(given: Mapping[str, Any], workers: int = 1) -> Choice:
+    """Read the text of the given settings, and choose the other settings.
+
+    Invalid settings raise an ElmanError before a long text is read. The choice is logged.
+    """
+    if given.get("log") in LOGS:
+        check_installed()
+    if given.get("pairs"):
+        return _choose_pairs(given)
+    if given.get("text", TIME_MACHINE) == TIME_MACHINE or given.get("recipe") == "book":
+        settings = Settings(**given)
+        _suggest_lines(given)
+        return settled(settings, named(given), workers)
+    check_given(given)
+    _suggest_lines(given)
+    framework, num_gpus = _framework(given)
+    origin = Origin.of(given)
+    precision = given.get("precision") or framework.fastest_precision()
+    sources = sources_of(given)
+    tokens = {}
+    if not (origin or sources.is_store or any(name in given for name in TOKEN_SETTINGS)):
+        most = recipe.READ_AS_PAIRS * 60 * (recipe.minutes(given) or math.inf)
+        tokens = suitable_tokens(sources, given.get("lines", False), most)
+    text = read_text(sources, _token_options({**given, **tokens}, origin), workers > 1)
+    text.require_tokens(2, "a window of 1 step needs 2 tokens")
+    speed = recipe.USUAL_SPEED
+    if recipe.minutes(given) is not None:
+        cell = given.get("cell", recipe.CELL)
+        speed = workers * operations_per_second(framework, precision, num_gpus, cell)
+    facts = Facts.of(text, given.get("seq_len", DEFAULT_LINE), speed, precision)
+    settings, reasons = recipe.choose({**given, **tokens}, facts)
+    if origin and "lr" not in given:
+        reasons.append(
+            f"init: the model of {given['init']} at the learning rate of a new training: its loss "
+            "rises first, and on the test part it may end higher; compare both runs"
+        )
+    for line in reasons:
+        log.info(line)
+    batches_of(settings).check(text)
+    recipe.check_time(settings, facts)
+    return Choice(settings, framework, origin, text, None, tuple(reasons), named(given))
+
+
+def _suggest_lines(given: Mapping[str, Any]) -> None:
+    """Suggest --lines for a text with a name or a word on each line."""
+    if given.get("text", TIME_MACHINE) == TIME_MACHINE or given.get("lines") or given.get("init"):
+        return
+    sources = sources_of(given)
+    if not sources.is_store and (examples := separate_lines(sources)):
+        log.info(
+            "%s has short lines, such as %s: with --lines each is a separate sequence",
+            given["text"],
+            alternatives(tuple(map(repr, examples))),
+        )
+
+
+def batches_of(settings: Settings) -> BatchSettings:
+    """Batches of a text in a training with some settings."""
+    return BatchSettings(settings.batch_size, settings.seq_len, settings.batching, settings.seed)
+
+
+def _choose_pairs(given: Mapping[str, Any]) -> Choice:
+    """Read the pairs of the given settings, and choose the other settings."""
+    check_given(given)
+    named_by_user = named(given)
+    given = {"framework": default_for_pairs(), **given} if "framework" not in given else given
+    framework, num_gpus = _framework(given)
+    pairs = _read_pairs(given)
+    codec = pairs.codec(pair_recipe.num_steps(given, pairs))
+    speed = recipe.USUAL_SPEED
+    if recipe.minutes(given) is not None:
+        speed = operations_per_second(framework, "single", num_gpus)
+    facts = pair_recipe.PairFacts.of(pairs, codec, speed)
+    settings, reasons = pair_recipe.choose(given, facts)
+    for line in reasons:
+        log.info(line)
+    return Choice(settings, framework, None, None, pairs, tuple(reasons), named_by_user)
+
+
+def _read_pairs(settings: Mapping[str, Any]) -> PairTexts:
+    """Read the pairs of some settings."""
+    source = settings.get("tokenizer") or CHAR
+    names = source, settings.get("target_tokenizer") or source
+    split = parse_split(settings.get("split"))
+    share = VAL_SHARE if split is None else split[1]
+    return read_pair_texts(Path(settings["text"]), names, share)
+
+
+def settled(settings: Settings, given: list[str] | None = None, workers: int = 1) -> Choice:
+    """Read the text of complete settings."""
+    return _settled(settings, Origin.of(vars(settings)), given, (), workers)
+
+
+def again(kept: RunSettings, workers: int = 1) -> Choice:
+    """Read the text and model of a resumed training; an ElmanError if its initial run changed."""
+    settings = kept.settings
+    origin = None
+    _check_workers(settings.shards, workers)
+    if settings.init is not None:
+        origin = Origin.again(settings.init, kept.init_sha256)
+    return _settled(settings, origin, kept.given, tuple(kept.reasons), workers)
+
+
+def _settled(
+    settings: Settings,
+    origin: Origin | None,
+    given: list[str] | None,
+    reasons: tuple[str, ...],
+    workers: int,
+) -> Choice:
+    framework, _ = _framework(vars(settings))
+    text = pairs = None
+    if settings.pairs:
+        pairs = _read_pairs(vars(settings))
+    elif settings.text != TIME_MACHINE:
+        options = _token_options(vars(settings), origin)
+        text = read_text(sources_of(vars(settings)), options, workers > 1)
+    return Choice(settings, framework, origin, text, pairs, reasons, given)
+
+
+def _framework(settings: Mapping[str, Any]) -> tuple[Any, int]:
+    """Framework of some settings, and the number of GPUs that it trains on."""
+    framework = framework_module(settings.get("framework", Settings.framework))
+    return framework, count_gpus(settings.get("device", Settings.device), framework)
+
+
+def sources_of(settings: Mapping[str, Any]) -> Sources:
+    """Files and parts of the text of some settings; an ElmanError if one is a run."""
+    texts = [settings["text"], *settings.get("more_texts", ())]
+    validation, test = settings.get("val"), settings.get("test")
+    for path in (*texts, validation, test):
+        if path is not None:
+            _check_is_no_run(path)
+    return Sources.of(texts, parse_split(settings.get("split")), validation, test)
+
+
+def _check_is_no_run(text: str) -> None:
+    if is_run(Path(text)):
+        raise ElmanError(
+            f"{text} is a run, not a text: continue an interrupted training with "
+            f"elman train --resume {text} or start another from its weights with "
+            f"elman train TEXT --init {text}"
+        )
+
+
+def _token_options(settings: Mapping[str, Any], origin: Origin | None) -> TokenOptions:
+    """Options of the tokens in some settings, with the codec of the model to start from."""
+    return TokenOptions(
+        settings.get("tokenizer"),
+        settings.get("vocab_size"),
+        settings.get("min_freq"),
+        settings.get("newlines"),
+        settings.get("lines", False),
+        None if origin is None else origin.codec,
+    )
+
+
+def with_shards(given: Mapping[str, Any], workers: int) -> Mapping[str, Any]:
+    """The given settings, with shards for several workers. Several workers train on a store."""
+    if workers > 1:
+        if given.get("pairs"):
+            raise ElmanError(
+                f"pairs are learned by one worker, got {workers}: start a single process"
+            )
+        given = {"shards": default_shards(workers), **given}
+        _check_store(given)
+    _check_workers(given.get("shards"), workers)
+    return given
+
+
+def default_shards(workers: int) -> int:
+    """Shards of a batch for some workers: the same number, or the next power of two."""
+    return 1 << (workers - 1).bit_length()
+
+
+def _check_workers(shards: int | None, workers: int) -> None:
+    """Raise an ElmanError unless workers can compute a training with these shards."""
+    if shards is not None:
+        check_shards(shards, workers)
+    elif workers > 1:
+        raise ElmanError(
+            f"a training without shards requires a single process, got {workers} workers: resume "
+            "it in one process, or begin another"
+        )
+
+
+def _check_store(given: Mapping[str, Any]) -> None:
+    """Raise an ElmanError unless several workers can each read a share of the text."""
+    text = given.get("text", TIME_MACHINE)
+    if text == TIME_MACHINE:
+        raise ElmanError("several workers require a store of your text: give one")
+    regular.check_exists(Path(text))
+    if not Path(text).is_dir():
+        raise ElmanError(
+            f"several workers require a store, got {text}: make one with elman prepare {text} "
+            "--out STORE, and train on it"
+        )

@@ -1,0 +1,255 @@
+"""Workers of a training, found by the environment variables of torchrun, Slurm or Open MPI."""
+
+import json
+import math
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import elman
+from elman.errors import ElmanError, InterruptedWorkError, MachineError, printable
+from elman.files import json_files
+from elman.runs.records import RunSettings
+from elman.training.workers.busy import Busy
+from elman.training.workers.hosts import AGAIN, HostError, Hosts, listed
+from elman.training.workers.processes import ONE_WORKER, NamedWorkers, Numbers, Workers
+from elman.training.workers.rows import Rows
+from elman.valid_values import SHARDED
+
+ANSWER_SECONDS = 60  # after this time without an answer, a worker counts as lost
+NOTICED_SECONDS = 5  # in which a framework would have noticed that a worker has failed
+CAUSE_SECONDS = 2  # in which the cause of a lost connection arrives
+WAIT_SECONDS = 10  # for other workers after SIGTERM; more than BUSY_SECONDS
+VARIABLES = "RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"  # of a worker, as in torchrun
+SCHEDULERS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")  # JAX finds their processes itself
+Tell = Callable[[RunSettings, Path, float], None]
+
+
+def number_of_workers(framework: str = "jax") -> int:
+    """Number of processes started for this command; 1 without a launcher."""
+    names = SCHEDULERS if framework == "jax" else ()
+    for name in ("WORLD_SIZE", *names) if "RANK" in os.environ else names:
+        if (value := os.environ.get(name, "")).isdigit():
+            return int(value)
+    return 1
+
+
+def is_launched() -> bool:
+    """True if this process was started by torchrun or a launcher that sets its variables."""
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+
+
+@contextmanager
+def connected(framework: str) -> Iterator[NamedWorkers]:
+    """Connect the workers of a command; they stay connected within the block."""
+    if is_launched() and os.environ["WORLD_SIZE"] != "1":
+        _check_variables()
+    if number_of_workers(framework) < 2:
+        yield ONE_WORKER
+        return
+    if framework not in SHARDED:
+        raise ElmanError(
+            f"workers train in {', '.join(SHARDED)}, got {framework}: choose one of these, or "
+            "start a single process"
+        )
+    module = collectives(framework)
+    workers = Watched(module.connect(ANSWER_SECONDS, on_gpus=framework == "torch"))
+    try:
+        yield workers
+    except ElmanError as error:
+        if (ended := workers.ended_by(error)) is error:
+            raise
+        raise ended from error
+    except Exception as error:
+        workers.hosts.leave(f"{workers.names[workers.rank]}: {error or type(error).__name__}")
+        raise
+    workers.close()  # not after an exception: the process then ends
+
+
+def _check_variables() -> None:
+    """Raise an ElmanError unless a worker's variables are set and its rank is valid."""
+    values = {name: os.environ.get(name, "") for name in VARIABLES}
+    wrong = [name for name, value in values.items() if not value]
+    wrong += [name for name in VARIABLES if name != "MASTER_ADDR" and not values[name].isdigit()]
+    if not wrong and int(values["RANK"]) >= int(values["WORLD_SIZE"]):
+        wrong = ["RANK", "WORLD_SIZE"]
+    if wrong:
+        found = ", ".join(f"{name}={values[name]!r}" for name in dict.fromkeys(wrong))
+        raise ElmanError(
+            f"workers require the variables {', '.join(VARIABLES)}, got {found}: start them with "
+            "torchrun, or set the variables in each"
+        )
+
+
+def collectives(framework: str) -> Any:
+    """Module that connects a framework's workers. Before, set the engine's number of threads."""
+    if threads := os.environ.get("OMP_NUM_THREADS"):  # torchrun's variable; Numba ignores it
+        os.environ.setdefault("NUMBA_NUM_THREADS", threads)
+    # Neither the engine nor NumPy provides collectives.
+    return import_module(f"elman.{'jax' if framework == 'jax' else 'torch'}.workers")
+
+
+class Watched:
+    """Workers whose process ends soon after SIGTERM, even while one waits in vain for another.
+
+    A Python signal handler cannot run while a framework waits, so the signal wakes a thread. The
+    same happens if torchrun is killed: its workers would otherwise continue training unnoticed.
+    """
+
+    def __init__(self, workers: Workers) -> None:
+        self.workers, self.rank, self.size = workers, workers.rank, workers.size
+        self.gpu, self.sends_vectors = workers.gpu, workers.sends_vectors
+        self.sends_early = workers.sends_early
+        self._since = math.inf  # when this process began to wait for the others
+        signals, wake = os.pipe()
+        os.set_blocking(wake, False)
+        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+        threading.Thread(target=self._watch, args=(signals,), daemon=True).start()
+        if "TORCHELASTIC_RUN_ID" in os.environ:
+            threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+        self.hosts = Hosts(workers, elman.__version__, os.environ.get("MASTER_ADDR", ""))
+        threading.Thread(target=self._watch_failures, daemon=True).start()
+
+    def _watch(self, signals: int) -> None:
+        while signal.SIGTERM not in os.read(signals, 1024):
+            pass
+        while time.monotonic() - self._since < WAIT_SECONDS:
+            time.sleep(0.1)
+        _end("ended while waiting for another worker")
+
+    def _watch_failures(self) -> None:
+        """End a wait for a worker that has failed.
+
+        gloo does not notice each closed connection. JAX would end without a message.
+        """
+        error = self.hosts.failure()
+        while error is not None:
+            since = self._since
+            time.sleep(NOTICED_SECONDS)
+            if since == self._since < math.inf:
+                _end(str(error))
+
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        self._since = time.monotonic()
+        try:
+            yield
+        except MachineError as error:
+            cause = self.hosts.failure(CAUSE_SECONDS)
+            hosts = listed(self.names)
+            raise cause or HostError(f"{error}: end it on {hosts}, and {AGAIN}") from error
+        finally:
+            self._since = math.inf
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the hosts of all workers, by rank."""
+        return self.hosts.names
+
+    def ended_by(self, error: ElmanError) -> ElmanError:
+        """Send the error that ends this worker to the others; return it with its host's name."""
+        if not isinstance(error, HostError | InterruptedWorkError) and self.hosts.are_several:
+            error = type(error)(f"{self.names[self.rank]}: {error}")
+        self.hosts.leave(str(error))
+        return error
+
+    def own_vector(self, length: int) -> Any:
+        """Single precision array for this worker's next vector; None if any memory will do."""
+        with self._waiting():
+            return self.workers.own_vector(length)
+
+    def exchange(
+        self, vector: Any, numbers: Numbers, rows: Rows | None = None, per: int | None = None
+    ) -> tuple[Any, Numbers]:
+        """Sum the vectors of all workers along a tree, and gather each one's numbers, (size, n)."""
+        with self._waiting():
+            return self.workers.exchange(vector, numbers, rows, per)
+
+    def send_early(self, vector: Any, part: slice) -> None:
+        """Begin to exchange a part of the vector that the next `exchange` is given."""
+        with self._waiting():
+            self.workers.send_early(vector, part)
+
+    def concatenate(self, part: Any, length: int) -> Any:
+        """Concatenate the workers' parts of a vector of this length."""
+        with self._waiting():
+            return self.workers.concatenate(part, length)
+
+    def gather(self, content: bytes) -> list[bytes]:
+        """Gather the contents of all workers."""
+        with self._waiting():
+            return self.workers.gather(content)
+
+    def close(self) -> None:
+        """Close the connections."""
+        with self._waiting():
+            self.workers.close()
+        self.hosts.close()
+        signal.set_wakeup_fd(-1)
+
+
+def _end(message: str) -> None:
+    """Print a message, and end this process at once: it waits for another worker."""
+    os.write(2, f"elman: {printable(message)}\n".encode())
+    os._exit(MachineError.exit_code)
+
+
+def _end_with(parent: int) -> None:
+    """Send SIGTERM to this process when its parent ends."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def tell_nobody(settings: RunSettings, folder: Path, seconds: float) -> None:
+    """Do nothing: there are no other workers."""
+
+
+@contextmanager
+def telling(workers: NamedWorkers) -> Iterator[Tell]:
+    """Yield a function that sends the first worker's training to the others, read by `told`.
+
+    If the block fails before the call, the others are informed.
+    """
+    if workers.size == 1:
+        yield tell_nobody
+        return
+    busy, waiting = Busy(workers), True
+
+    def tell(settings: RunSettings, folder: Path, seconds: float) -> None:
+        nonlocal waiting
+        waiting = False
+        value = {"folder": str(folder.resolve()), "seconds": seconds, "settings": asdict(settings)}
+        busy.end(json.dumps(value).encode())
+        Busy(workers).end()  # when the others have read their text
+
+    try:
+        yield tell
+    except ElmanError as error:
+        if waiting:
+            with suppress(MachineError):  # an earlier error is being raised
+                busy.end(json.dumps({"failed": str(error)}).encode())
+        raise
+
+
+def told(workers: NamedWorkers) -> tuple[RunSettings, Path, float] | None:
+    """Receive the first worker's run settings, its folder, and the seconds between checkpoints.
+
+    None if the first worker has failed on this host; it has then printed the reason. On other hosts
+    the reason is raised as a HostError.
+    """
+    content = Busy(workers).end()[0]
+    value = json_files.parse(content, "the first worker's message")
+    if "failed" in value:
+        if workers.names[0] == workers.names[workers.rank]:
+            return None
+        raise HostError(f"{workers.names[0]}: {value['failed']}")
+    settings = json_files.record(RunSettings, value["settings"], "the first worker's settings")
+    return settings, Path(value["folder"]), float(value["seconds"])

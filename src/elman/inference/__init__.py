@@ -1,0 +1,1 @@
+"""Use of a model: generation, scores, translations."""

@@ -1,0 +1,1 @@
+"""Logs of trainings for other programs."""

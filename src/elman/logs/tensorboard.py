@@ -1,0 +1,180 @@
+"""Callback that writes the log of a training for TensorBoard."""
+
+import logging
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from textwrap import indent
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from elman.data.batch import Batch
+from elman.data.batches import ShardedLoader
+from elman.errors import ElmanError, escaped
+from elman.files.paths import as_path, os_error
+from elman.files.tensors import all_finite
+from elman.logs.gates import gate_activations
+from elman.runs.frameworks import module_of
+from elman.training.callback import Callback, TrainerLike
+
+log = logging.getLogger("elman")
+
+POINTS = 1000  # maximum for a curve of batches; TensorBoard shows no more
+SNAPSHOTS = 50  # maximum number of histograms of a weight, and of texts
+SEQUENCES = 32  # whose gates are recorded
+CODE = "    "  # prefix of a line that Markdown leaves unchanged
+
+
+def check_installed() -> Any:
+    """The module of event files; an ElmanError if the package it needs is missing."""
+    return import_module("elman.logs.event_file")
+
+
+class TensorBoard(Callback):
+    """Write losses, perplexities, speed, histograms of weights and gates, and texts to `folder`.
+
+    A step is an update. The curves of epochs have a point for each epoch. Curves of batches have at
+    most 1,000 points, and there are at most 50 histograms and texts, evenly spaced over the
+    training. Gates are recorded for a validation batch. `sample` returns a text. If the folder
+    contains the log of a resumed training, the log continues. If the log cannot be written, it ends
+    with a warning.
+    """
+
+    def __init__(self, folder: str | Path, sample: Callable[[], str] | None = None) -> None:
+        self.folder = as_path(folder, "the folder of a log")
+        self.sample = sample
+        self._events = check_installed()
+        self._file: Any = None  # of the log, unless it cannot be written
+        self._updates = math.inf  # so far
+        self._progress = 0.0  # after the last of them
+
+    def before_update(self, trainer: TrainerLike) -> None:
+        """Open a file if a training begins or resumes."""
+        self._begin(trainer)
+
+    def before_validate(self, trainer: TrainerLike) -> None:
+        """Open a file if a training resumes here; its epoch may have been logged before."""
+        is_redone = not math.isnan(trainer.reached().train_loss)
+        self._begin(trainer, ("loss/training",) if is_redone else ())
+
+    def _begin(self, trainer: TrainerLike, redone: Sequence[str] = ()) -> None:
+        if trainer.train_batch_idx < self._updates:
+            self._progress = trainer.progress
+            with self._giving_up():
+                self._file = self._events.EventFile(self.folder, trainer.train_batch_idx, redone)
+        self._updates = trainer.train_batch_idx
+
+    def after_update(self, trainer: TrainerLike) -> None:
+        """Log the batch, and the weights if they are due."""
+        self._updates = trainer.train_batch_idx
+        before, self._progress = self._progress, trainer.progress
+
+        def passes(number: int) -> bool:
+            """True if one of `number` equal parts of the training has ended since."""
+            return int(number * self._progress) > int(number * before)
+
+        if passes(POINTS):
+            self._write(
+                trainer,
+                {
+                    "loss/batch": trainer.batch_loss,
+                    "training/learning_rate": trainer.learning_rate,
+                    "training/gradient_norm": float(trainer.gradient_norm),
+                },
+            )
+        if passes(SNAPSHOTS):
+            self._write(trainer, {**self._histograms(trainer), **self._texts()})
+
+    def after_epoch(self, trainer: TrainerLike) -> None:
+        """Log the epoch."""
+        epoch = trainer.history[-1]
+        values: dict[str, Any] = {
+            "loss/training": epoch.train_loss,
+            "loss/validation": epoch.val_loss,
+            "training/tokens_per_second": epoch.tokens_per_second,
+        }
+        if trainer.in_bits is not None:
+            to_train, to_val = trainer.in_bits
+            values |= {
+                "bits_per_character/training": to_train(epoch.train_loss),
+                "bits_per_character/validation": to_val(epoch.val_loss),
+            }
+        elif trainer.model.board.data.keys() & {"train_ppl", "val_ppl"}:
+            values |= {
+                "perplexity/training": epoch.train_ppl,
+                "perplexity/validation": epoch.val_ppl,
+            }
+        self._write(trainer, values)
+
+    def _histograms(self, trainer: TrainerLike) -> dict[str, Any]:
+        """Weights, by canonical name if they have one, and gates."""
+        weights = _weights(trainer)
+        named = {f"weights/{name}": array for name, array in weights.items()}
+        gates = _gates(trainer, weights)
+        return named | {f"gates/{name}": array for name, array in gates.items()}
+
+    def _texts(self) -> dict[str, str]:
+        try:
+            return {} if self.sample is None else {"sample": self.sample()}
+        except ElmanError:  # if weights diverged, the next update raises
+            return {}
+
+    def _write(self, trainer: TrainerLike, values: Mapping[str, Any]) -> None:
+        """Write numbers, arrays and texts by name, except values that are not finite."""
+        if self._file is not None:
+            with self._giving_up():
+                found = [self._message(tag, value) for tag, value in values.items()]
+                kept = [message for message in found if message is not None]
+                self._file.write(trainer.train_batch_idx, kept)
+
+    def _message(self, tag: str, value: Any) -> Any:
+        if isinstance(value, str):
+            return self._events.text(tag, indent(escaped(value), CODE, lambda line: True))
+        if isinstance(value, np.ndarray):
+            return self._events.histogram(tag, value) if all_finite(value) else None
+        return self._events.scalar(tag, value) if math.isfinite(value) else None
+
+    @contextmanager
+    def _giving_up(self) -> Iterator[None]:
+        """Turn an error of the operating system into a warning, and end the log."""
+        try:
+            yield
+        except OSError as error:
+            self._file = None
+            log.warning(
+                "%s; the training continues without a log", os_error("write", self.folder, error)
+            )
+
+
+def _weights(trainer: TrainerLike) -> dict[str, NDArray[Any]]:
+    """Weights by canonical name, or by the trainer's name for other kinds of models."""
+    model = trainer.model
+    try:
+        return dict(module_of(model).export_weights(model))
+    except ElmanError:
+        arrays = trainer.state_dict().items()
+        return {name[6:]: array for name, array in arrays if name.startswith("model.")}
+
+
+def _gates(trainer: TrainerLike, weights: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Activations of the gates on some sequences of the first validation batch."""
+    try:
+        arch = module_of(trainer.model).architecture(trainer.model)
+    except ElmanError:
+        return {}
+    if trainer.val_dataloader is None:
+        return {}
+    whole = trainer.val_dataloader
+    if isinstance(whole, ShardedLoader):
+        whole = whole.loader
+    batch = Batch.of(next(iter(whole)))
+    ids = trainer.model.xp.numpy(batch.inputs[0])[:SEQUENCES]
+    found = gate_activations(arch, weights, ids)
+    if batch.mask is None:
+        return found
+    counts = batch.mask[:SEQUENCES].T  # (steps, batch)
+    return {name: values[counts] for name, values in found.items()}

@@ -1,0 +1,1 @@
+"""Runs: folders, their settings and results."""

@@ -1,0 +1,160 @@
+"""What the files of a run contain: settings of a training, its record, and config.json."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from elman.data.sizes import Size
+from elman.errors import ElmanError, require_at_least, require_at_most
+from elman.files import json_files
+from elman.model import encoder_decoder, weights
+from elman.model.cell_checks import check_fingerprint
+from elman.model.cells import CellError
+from elman.model.encoder_decoder import PairArchitecture
+from elman.model.precision import SINGLE, check_precision
+from elman.runs.settings import Settings
+from elman.text import pair_codec, tokenizers
+from elman.valid_values import MAX_EMBEDDING, MAX_HIDDEN, MAX_LAYERS, MAX_VOCAB_SIZE
+
+MAX_JSON_BYTES = 1 << 20  # settings are small
+MAX_PAIR_STEPS = 1 << 16  # tokens of a text: a line has no more bytes
+Record = TypeVar("Record")
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """Settings of a run, and digests of its texts: the content of training.json.
+
+    `val_sha256` and `test_sha256` are digests of separate validation and test files, or "" if
+    these are parts of the text. `reasons` describe settings that were chosen for the text; `given`
+    lists the names of the other settings. `cell_fingerprint` is as in `Config`.
+    """
+
+    settings: Settings
+    text_sha256: str
+    init_sha256: str | None = None
+    val_sha256: str = ""
+    test_sha256: str = ""
+    reasons: list[str] = field(default_factory=list)
+    given: list[str] | None = None
+    cell_fingerprint: list[float] | None = None
+
+    def __post_init__(self) -> None:
+        check_fingerprint(self.settings.cell, self.cell_fingerprint)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingRecord(RunSettings):
+    """Settings of a finished run, its environment, and its result on the test part.
+
+    `epoch` is the epoch whose weights were kept. `trained` and `validated` are the sizes of the
+    training part and of the tokens read in a validation. `test_read` is the share of the test part
+    that was evaluated: below 1 if time was limited.
+
+    For a training by time, `epoch` is a row of the history, and `val_loss` is the loss on
+    `validated` of the weights that were kept, in nats per token. Validations during the training
+    may have read less.
+    """
+
+    epoch: int
+    framework_version: str
+    python_version: str
+    trained: Size
+    peak_memory_mb: int | None = None
+    validated: Size | None = None
+    val_loss: float | None = None
+    test_loss: float | None = None
+    test_bits_per_character: float | None = None
+    test_unknown_share: float | None = None
+    test_read: float | None = None
+    test_characters: int | None = None
+
+
+@dataclass(frozen=True)
+class Config:
+    """Architecture, text processing and training of a model: the content of config.json.
+
+    `clean`: apply the book's cleaning before tokenization. `precision` applies to the factors of
+    the model's products. With `lines`, it is a model of lines. A saved model has no `training`.
+    `cell_fingerprint` is what the equations of a custom cell computed from fixed arrays. The
+    registered cell must compute the same.
+    """
+
+    architecture: weights.Architecture
+    tokenizer: str
+    clean: bool
+    training: TrainingRecord | None = None
+    newlines: str = tokenizers.KEEP
+    precision: str = SINGLE
+    lines: bool = False
+    cell_fingerprint: list[float] | None = None
+
+    def __post_init__(self) -> None:
+        check_fingerprint(self.architecture.cell, self.cell_fingerprint)
+        tokenizers.check_name(self.tokenizer)
+        tokenizers.check_newlines(self.newlines)
+        check_precision(self.precision)
+
+    @property
+    def reading(self) -> tuple[Any, ...]:
+        """Settings that determine how a text is read, except for vocabularies."""
+        return self.tokenizer, self.clean, self.newlines
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights."""
+        return weights.count(self.architecture)
+
+
+@dataclass(frozen=True)
+class PairConfig:
+    """Architecture, text processing and training of an encoder-decoder: its config.json.
+
+    `tokenizer` is the sources'. Texts have `num_steps` tokens at most, their end included.
+    """
+
+    architecture: PairArchitecture
+    tokenizer: str
+    target_tokenizer: str
+    num_steps: int
+    training: TrainingRecord | None = None
+
+    def __post_init__(self) -> None:
+        pair_codec.check(self.tokenizer)
+        pair_codec.check(self.target_tokenizer, "target_tokenizer")
+        require_at_least(1, num_steps=self.num_steps)
+        require_at_most(MAX_PAIR_STEPS, num_steps=self.num_steps)
+        arch = self.architecture
+        require_at_most(MAX_VOCAB_SIZE, source_vocab=arch.source_vocab)
+        require_at_most(MAX_VOCAB_SIZE, target_vocab=arch.target_vocab)
+        require_at_most(MAX_EMBEDDING, embedding=arch.embedding)
+        require_at_most(MAX_HIDDEN, hidden=arch.hidden)
+        require_at_most(MAX_LAYERS, layers=arch.layers)
+
+    @property
+    def reading(self) -> tuple[Any, ...]:
+        """Settings that determine how pairs are read, except for vocabularies."""
+        return self.tokenizer, self.target_tokenizer
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights."""
+        return encoder_decoder.count(self.architecture)
+
+
+AnyConfig = Config | PairConfig
+
+
+def read_value(path: Path) -> Any:
+    """Read the content of a JSON file of a run."""
+    return json_files.read(path, MAX_JSON_BYTES)
+
+
+def checked_record(kind: type[Record], value: Any, path: Path, cure: str) -> Record:
+    """Make a dataclass from the content of a JSON file; `cure` ends the error for a wrong value."""
+    try:
+        return json_files.record(kind, value, str(path))
+    except CellError:  # it has its own cure
+        raise
+    except ElmanError as error:
+        raise type(error)(f"{error}; {cure}") from error

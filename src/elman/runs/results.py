@@ -1,0 +1,167 @@
+"""Settings and results of finished runs."""
+
+import hashlib
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from elman.files import regular
+from elman.model.metrics import Evaluation, bits_per_character, perplexity
+from elman.runs import records, run_folder
+from elman.setting_fields import values_of
+from elman.text.codec import TOKENIZER_FILE, VOCAB_FILE
+from elman.text.pair_codec import TARGET
+from elman.training.history import Epoch, best_epoch, passes_in_words
+from elman.valid_values import TIME_MACHINE
+
+OWN = ("test_loss", "test_bits_per_character", "test_unknown_share", "test_read", "peak_memory_mb")
+
+
+@dataclass(frozen=True)
+class Part:
+    """Part of a text that a run was validated or tested on.
+
+    - `text`: digest of the file that contains it.
+    - `before`: characters of the training part before this part; None for a separate file.
+    - `characters`: characters read; None if not known, or if read in overlapping windows.
+    """
+
+    text: str
+    before: int | None = None
+    characters: int | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """Settings and results of a run by name; None for missing values.
+
+    Perplexities and `val_...` belong to the epoch whose weights were kept. `test_...` belong to the
+    test part; `test_read` is the share of it that was read. `on_...` belong to a text that all runs
+    were evaluated on. `parts` contains the validation part `val`, the test part `test`, and the
+    part `on` of the common text that was read. Runs with equal `tokens` read a text as the same
+    tokens. `finished` is the local time of config.json.
+    """
+
+    run: str
+    text_sha256: str | None
+    settings: dict[str, Any]
+    results: dict[str, float | None]
+    parts: dict[str, Part]
+    tokens: str
+    finished: str
+
+
+def result(
+    folder: Path,
+    config: records.AnyConfig,
+    history: Sequence[Epoch],
+    evaluation: Evaluation | None = None,
+) -> Result:
+    """Settings and results of a run directory, and an evaluation on a text common to all runs."""
+    record = config.training
+    results: dict[str, float | None] = dict.fromkeys(OWN)
+    if record is not None:
+        values = values_of(record)
+        results = {name: values[name] for name in OWN}
+    results |= _of_history(history, record)
+    parts = _parts(record)
+    if evaluation is not None:
+        assert isinstance(config, records.Config)  # models of pairs are not evaluated on a text
+        results |= {f"on_{name}": value for name, value in evaluation.fields().items()}
+        reading = f"cleaned {config.clean}, by lines {config.lines}"
+        parts |= {"on": Part(reading, None, evaluation.characters)}
+    settings = {"text": None, **asdict(config.architecture)}
+    if record is not None:
+        settings |= asdict(record.settings)
+        settings |= {
+            "framework_version": record.framework_version,
+            "init_sha256": record.init_sha256,
+        }
+    settings["tokenizer"] = config.tokenizer
+    if isinstance(config, records.PairConfig):
+        settings["target_tokenizer"] = config.target_tokenizer
+        settings["attention"] = config.architecture.attention
+    text_sha256 = None if record is None else record.text_sha256
+    finished = datetime.fromtimestamp((folder / run_folder.CONFIG).stat().st_mtime)
+    return Result(
+        str(folder),
+        text_sha256,
+        settings,
+        results,
+        parts,
+        _tokens(folder, config),
+        f"{finished:%Y-%m-%d %H:%M}",
+    )
+
+
+def _of_history(
+    history: Sequence[Epoch], record: records.TrainingRecord | None
+) -> dict[str, float | None]:
+    names = "train_ppl", "val_ppl", "val_bits_per_character", "tokens_per_second", "seconds"
+    if not history:
+        return dict.fromkeys(names)
+    kept = kept_epoch(history, record)
+    speeds = [epoch.tokens_per_second for epoch in history]
+    validated = None if record is None else record.validated
+    val_loss = kept_loss(history, record)
+    val_bits = None if validated is None else bits_per_character(val_loss, validated)
+    speed, seconds = statistics.median(speeds), history[-1].seconds
+    values = kept.train_ppl, perplexity(val_loss), val_bits, speed, seconds
+    return dict(zip(names, values, strict=True))
+
+
+def kept_epoch(history: Sequence[Epoch], record: records.TrainingRecord | None) -> Epoch:
+    """The epoch whose weights a run contains; the last one if not recorded."""
+    if record is None:
+        return history[-1]
+    return next((epoch for epoch in history if epoch.epoch == record.epoch), best_epoch(history))
+
+
+def place_in_words(row: Epoch, rows: int, by_time: bool) -> tuple[str, str]:
+    """Name of a row of a history (epoch or point), and its position among `rows` rows."""
+    place = f"{row.epoch} of {rows}"
+    if not by_time or row.passes is None:
+        return "epoch", place
+    return "point", f"{place}, {passes_in_words(row.passes)}"
+
+
+def kept_loss(history: Sequence[Epoch], record: records.TrainingRecord | None) -> float:
+    """Validation loss of a run's weights in nats per token."""
+    if record is not None and record.val_loss is not None:
+        return record.val_loss
+    return kept_epoch(history, record).val_loss
+
+
+def _parts(record: records.TrainingRecord | None) -> dict[str, Part]:
+    """Validation and test part of a training, if it has any."""
+    if record is None:
+        return {}
+    if record.settings.text == TIME_MACHINE:
+        return {"val": Part(record.text_sha256)}
+    characters = None if record.validated is None else record.validated.characters
+    parts = {"val": _part(record, record.val_sha256, record.trained.characters, characters)}
+    if record.test_loss is not None:  # a share at the end of the text
+        parts["test"] = _part(record, record.test_sha256, None, record.test_characters)
+    return parts
+
+
+def _part(
+    record: records.TrainingRecord, file_sha256: str, before: int | None, characters: int | None
+) -> Part:
+    lines = ", by lines" if record.settings.lines else ""
+    if file_sha256:
+        return Part(file_sha256 + lines, None, characters)
+    return Part(record.text_sha256 + lines, before, characters)
+
+
+def _tokens(folder: Path, config: records.AnyConfig) -> str:
+    """Digest of everything that determines how a run reads a text."""
+    digest = hashlib.sha256(repr(config.reading).encode())
+    for name in (VOCAB_FILE, TOKENIZER_FILE, TARGET + VOCAB_FILE, TARGET + TOKENIZER_FILE):
+        if (folder / name).exists():
+            with regular.open_regular(folder / name) as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()

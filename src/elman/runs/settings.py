@@ -1,0 +1,505 @@
+"""Settings of a training: a single list of all options with default, bounds, choices and help.
+
+The options of `elman train`, their help and checks, and the fields of config.json and training.json
+are derived from it. Options of a model come from `ModelOptions`, options of an optimizer from
+`Optimizer`. Add a new setting to one of these classes, and read it where it takes effect.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from elman import setting_fields
+from elman.errors import (
+    ElmanError,
+    alternatives,
+    did_you_mean,
+    in_words,
+    require_one_of,
+    shortened,
+)
+from elman.model.cells import CELLS, REGISTER, CellError, check_cell
+from elman.model.optimizers import Optimizer, check_taken
+from elman.model.options import ModelOptions
+from elman.runs.frameworks import check_has_pairs
+from elman.setting_fields import checked, choice, flag, path, paths, real, values_of, whole
+from elman.valid_values import (
+    ATTENTION,
+    BATCHING,
+    DEVICES,
+    DIFFERENTIATING,
+    EDITIONS,
+    FRAMEWORKS,
+    LOGS,
+    MAX_BATCH_SIZE,
+    MAX_EMBEDDING,
+    MAX_EPOCHS,
+    MAX_HIDDEN,
+    MAX_LAYERS,
+    MAX_SEED,
+    MAX_SEQ_LEN,
+    MAX_SHARDS,
+    MAX_VOCAB_SIZE,
+    NEWLINES,
+    PAIR_TOKENIZERS,
+    RECIPES,
+    SCHEDULES,
+    SHARDED,
+    TIME_MACHINE,
+    TOKENIZERS,
+)
+
+if TYPE_CHECKING:
+    from elman.model.weights import Architecture
+
+CHOSEN = frozenset(  # settings that are chosen for a text, unless they are given
+    {
+        "tokenizer",
+        "vocab_size",
+        "cell",
+        "hidden",
+        "layers",
+        "embedding",
+        "dropout",
+        "input_dropout",
+        "output_dropout",
+        "precision",
+        "seq_len",
+        "batch_size",
+        "batching",
+        "epochs",
+        "minutes",
+        "schedule",
+        "warmup",
+        "optimizer",
+        "lr",
+        "weight_decay",
+        "recurrent_lr",
+    }
+)
+DEFAULT_EPOCHS = 100
+DEFAULT_SEQ_LEN, DEFAULT_LINE = 32, 256
+
+
+def _check_cell(name: Any) -> None:
+    """Raise an ElmanError unless this is the name of a cell; suggest a similar built-in name."""
+    try:
+        check_cell(name)
+    except CellError as error:
+        if did_you_mean(name, tuple(CELLS)):
+            require_one_of(tuple(CELLS), cell=name)
+        raise CellError(
+            f"cell must be {alternatives(tuple(CELLS))}, got {shortened(name)}: to use another, "
+            f"{REGISTER}"
+        ) from error
+
+
+@dataclass(frozen=True)
+class TextSettings:
+    """Settings of the text and its parts."""
+
+    text: str = path(
+        TIME_MACHINE,
+        f"UTF-8 text file, plain or gzip-compressed, a store, or {TIME_MACHINE}.",
+        argument=True,
+    )
+    more_texts: list[str] = paths(  # noqa: RUF009 (its default is a factory)
+        "More files that continue the text.", argument=True, metavar="MORE"
+    )
+    split: str | None = checked(
+        None,
+        "Training, validation and test.",
+        lambda value: _check_shares(value, None, None),
+        unset="0.8,0.1,0.1",
+    )
+    val: str | None = path(
+        None, "Validation text; the text is then only for training.", metavar="FILE"
+    )
+    test: str | None = path(
+        None, "Test text; the text is then split 0.9,0.1 by default.", metavar="FILE"
+    )
+    lines: bool = flag("Read each line as a separate sequence.")
+    edition: str | None = choice(
+        None, "Edition of The Time Machine: {choices}.", EDITIONS, unset=EDITIONS[0]
+    )
+    recipe: str = choice(
+        None,
+        "{choices}.",
+        RECIPES,
+        unset="auto for your own text",
+    )
+    tokenizer: str | None = choice(
+        None,
+        "{choices}.",
+        TOKENIZERS,
+        unset="char",
+    )
+    vocab_size: int | None = whole(
+        None,
+        "Most frequent tokens to keep.",
+        at_least=2,
+        at_most=MAX_VOCAB_SIZE,
+        unset="all; bpe 4096",
+    )
+    min_freq: int | None = whole(
+        None,
+        "Rarer tokens become <unk>.",
+        at_least=1,
+        unset="word 2, char 1",
+    )
+    newlines: str | None = choice(
+        None,
+        "universal reads CR LF and CR as LF; keep does not.",
+        NEWLINES,
+        unset="universal",
+    )
+
+
+@dataclass(frozen=True)
+class PairSettings:
+    """Settings of pairs, for an encoder-decoder."""
+
+    pairs: bool = flag("Learn the target after the tab of each line from the source before it.")
+    target_tokenizer: str | None = choice(
+        None, "{choices}.", PAIR_TOKENIZERS, unset="as --tokenizer"
+    )
+    attention: str | None = choice(
+        None, "{choices}: what the decoder reads.", ATTENTION, unset=f"{ATTENTION[0]} for pairs"
+    )
+
+
+@dataclass(frozen=True)
+class SizeSettings:
+    """Settings of an architecture, except the size of the vocabulary."""
+
+    cell: str = checked(
+        "rnn",
+        f"{alternatives(tuple(CELLS))}, or an installed cell.",
+        _check_cell,
+    )
+    hidden: int = whole(32, "Hidden units of each layer.", at_least=1, at_most=MAX_HIDDEN)
+    layers: int = whole(1, "Recurrent layers.", at_least=1, at_most=MAX_LAYERS)
+    embedding: int = whole(
+        0, "Embedding size; 0 is one-hot input.", at_least=0, at_most=MAX_EMBEDDING
+    )
+    tied: bool = flag("Use the embedding as the output layer's weight.")
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """Settings of the batches and the training loop."""
+
+    seq_len: int = whole(
+        None,
+        "Tokens of a window, at most of a line.",
+        at_least=1,
+        at_most=MAX_SEQ_LEN,
+        unset=f"{DEFAULT_SEQ_LEN}; lines {DEFAULT_LINE}",
+    )
+    batch_size: int = whole(
+        1024, "Windows or lines of a batch.", at_least=1, at_most=MAX_BATCH_SIZE
+    )
+    batching: str = choice(
+        "random",
+        "{choices} windows.",
+        BATCHING,
+    )
+    epochs: int | None = whole(
+        None,
+        "Passes over the training part.",
+        at_least=1,
+        at_most=MAX_EPOCHS,
+        unset=str(DEFAULT_EPOCHS),
+    )
+    minutes: float | None = real(None, "Time budget; 3 without epochs.", above=0, unset="none")
+    patience: int | None = whole(None, "Stop after N validations without a lower loss.", at_least=1)
+    schedule: str = choice("constant", "{choices}.", SCHEDULES)
+    warmup: float = real(0.0, "Share of the training with a rising rate.", at_least=0, below=1)
+    clip: float = real(1.0, "Largest gradient norm; 0 is no bound.", at_least=0)
+
+
+@dataclass(frozen=True)
+class PlaceSettings:
+    """Settings of where a training runs, what it starts from, and what it writes."""
+
+    framework: str = choice(
+        "numba",
+        "{choices}.",
+        FRAMEWORKS,
+    )
+    device: str = choice("auto", "{choices}.", DEVICES)
+    shards: int | None = whole(
+        None,
+        "Parts of a batch, a power of two, shared by the workers.",
+        at_least=1,
+        at_most=MAX_SHARDS,
+        unset="the workers, or the next power of two",
+    )
+    partition_optimizer: bool = flag("Divide the optimizer's state among workers (ZeRO 1).")
+    seed: int = whole(0, "Seed of weights and batches.", at_least=0, at_most=MAX_SEED)
+    init: str | None = path(
+        None,
+        "Start from the model of this finished run.",
+        metavar="RUN",
+    )
+    log: str | None = choice(
+        None,
+        "Also write a log: {choices}.",
+        LOGS,
+    )
+
+
+@dataclass(frozen=True)
+class Settings(
+    PlaceSettings,
+    Optimizer,
+    LoopSettings,
+    ModelOptions,
+    SizeSettings,
+    PairSettings,
+    TextSettings,
+):
+    """Options of a training. The defaults are the book's. An ElmanError names an invalid value.
+
+    Fields left None whose value follows from others, such as `lr`, are filled in. The fields of the
+    last base class come first.
+    """
+
+    def __post_init__(self) -> None:
+        Optimizer.__post_init__(self)  # it checks the fields of all classes
+        self._fill_in()
+        check_together(vars(self))
+
+    def _fill_in(self) -> None:
+        """Fill in fields that are None and follow from other settings."""
+        if self.recipe is None:
+            object.__setattr__(self, "recipe", "book")
+        if self.seq_len is None:
+            length = DEFAULT_LINE if self.lines else DEFAULT_SEQ_LEN
+            object.__setattr__(self, "seq_len", length)
+        if self.epochs is None and self.minutes is None:
+            object.__setattr__(self, "epochs", DEFAULT_EPOCHS)
+        if self.edition is None and self.text == TIME_MACHINE:
+            object.__setattr__(self, "edition", EDITIONS[0])
+
+    @property
+    def by_time(self) -> bool:
+        """True if only the time limit ends the training."""
+        return self.minutes is not None and self.epochs is None
+
+    def architecture(self, vocab: int) -> "Architecture":
+        """Architecture of a model with this size of vocabulary."""
+        from elman.model.weights import Architecture
+
+        return Architecture(vocab=vocab, **values_of(self, SizeSettings))
+
+
+def check_given(given: Mapping[str, Any]) -> None:
+    """Raise an ElmanError for settings that are invalid or conflict.
+
+    Settings that are not given are not checked: they are chosen later.
+    """
+    setting_fields.check_given(Settings, given)
+    check_together(given)
+
+
+def check_together(values: Mapping[str, Any]) -> None:
+    """Raise an ElmanError for settings that conflict. Some may be missing."""
+    _check_texts(values)
+    _check_pairs(values)
+    _check_parts(values)
+    _check_workers(values)
+    _check_model(values)
+    _check_optimizer(values)
+
+
+def _check_texts(values: Mapping[str, Any]) -> None:
+    text = values.get("text", TIME_MACHINE)
+    check_text(text, values.get("edition"))
+    others = (values.get("val"), values.get("test"))
+    for each in (text, *values.get("more_texts", ()), *others):
+        if each is not None:
+            _check_file(each)
+    if text == TIME_MACHINE:
+        _check_as_in_the_book(values)
+
+
+def _check_as_in_the_book(values: Mapping[str, Any]) -> None:
+    """Raise an ElmanError for a setting that does not apply to The Time Machine."""
+    if values.get("recipe") == "auto":
+        raise ElmanError(
+            "The Time Machine is trained as in the book, got recipe auto: give the path of a text "
+            "file"
+        )
+    names = ("more_texts", "split", "val", "test", "lines", "vocab_size", "min_freq", "newlines")
+    for name in names:
+        if value := values.get(name):
+            raise ElmanError(
+                f"{in_words(name)} does not apply to The Time Machine, got {value}: leave it out, "
+                "or give a text file"
+            )
+    if values.get("tokenizer") not in (None, "char"):
+        raise ElmanError(
+            f"The Time Machine is read by characters, as in the book, got {values['tokenizer']}: "
+            "give a text file to use bytes or words"
+        )
+    if values.get("batching", "random") != "random":
+        raise ElmanError(
+            f"The Time Machine is read in random windows, as in the book, got "
+            f"{values['batching']}: give a text file"
+        )
+
+
+# Settings that an encoder-decoder cannot have, unless they have these values.
+FIXED_OF_PAIRS: Mapping[str, Any] = {
+    "cell": "gru",
+    "optimizer": "adam",
+    "precision": "single",
+    "batching": "random",
+    "recipe": "auto",
+}
+NOT_OF_PAIRS = (
+    "more_texts",
+    "val",
+    "test",
+    "lines",
+    "vocab_size",
+    "min_freq",
+    "newlines",
+    "tied",
+    "input_dropout",
+    "output_dropout",
+    "momentum",
+    "weight_decay",
+    "recurrent_lr",
+    "shards",
+    "partition_optimizer",
+    "init",
+)
+
+
+def _check_pairs(values: Mapping[str, Any]) -> None:
+    """Raise an ElmanError for settings that do not apply to pairs, or only to pairs."""
+    from elman.data.parts import parse_split
+
+    if not values.get("pairs"):
+        for name in ("target_tokenizer", "attention"):
+            if (value := values.get(name)) is not None:
+                raise ElmanError(f"{in_words(name)} requires --pairs, got {value}: give --pairs")
+        return
+    if values.get("text", TIME_MACHINE) == TIME_MACHINE:
+        raise ElmanError("pairs are read from a file of yours, got none: give its path")
+    for name, only in FIXED_OF_PAIRS.items():
+        if values.get(name, only) != only:
+            raise ElmanError(
+                f"{in_words(name)} of pairs is {only}, got {values[name]}: leave it out"
+            )
+    for name in NOT_OF_PAIRS:
+        if value := values.get(name):
+            raise ElmanError(f"{in_words(name)} does not apply to pairs, got {value}: leave it out")
+    if values.get("embedding") == 0:
+        raise ElmanError("a model of pairs has an embedding, got embedding 0: give it a size")
+    if "framework" in values:
+        check_has_pairs(values["framework"])
+    for name in ("tokenizer", "target_tokenizer"):
+        if (tokens := values.get(name)) is not None:
+            require_one_of(PAIR_TOKENIZERS, **{name: tokens})
+    if len(parse_split(values.get("split")) or ()) > 2:
+        raise ElmanError(
+            f"the split of pairs has two shares, got {values['split']}: give those for training "
+            "and validation"
+        )
+
+
+def _check_parts(values: Mapping[str, Any]) -> None:
+    _check_shares(values.get("split"), values.get("val"), values.get("test"))
+    if values.get("lines") and values.get("batching", "random") != "random":
+        raise ElmanError(
+            f"--lines requires random batching, got batching {values['batching']}: leave it out"
+        )
+
+
+def _check_workers(values: Mapping[str, Any]) -> None:
+    from elman.training.workers.processes import check_shards
+
+    shards = values.get("shards")
+    framework = values.get("framework", Settings.framework)
+    if shards is not None:
+        check_shards(shards, 1)
+        if framework not in SHARDED:
+            raise ElmanError(
+                f"shards require {alternatives(SHARDED)}, got {framework}: leave --shards "
+                "out, or choose another framework"
+            )
+    elif values.get("partition_optimizer"):
+        raise ElmanError(
+            "--partition-optimizer requires --shards: give --shards, or leave "
+            "--partition-optimizer out"
+        )
+
+
+def _check_model(values: Mapping[str, Any]) -> None:
+    from elman.model.precision import SINGLE, check_precision
+    from elman.model.weights import check_tied
+
+    framework = values.get("framework", Settings.framework)
+    check_precision(values.get("precision", SINGLE), framework)
+    cell = values.get("cell", Settings.cell)
+    if cell not in CELLS and framework not in DIFFERENTIATING:
+        raise ElmanError(
+            f"{framework} has no gradients of the cell {cell}: choose --framework "
+            f"{alternatives(DIFFERENTIATING)}"
+        )
+    if values.get("tied"):
+        if values.get("embedding") == 0 and "hidden" not in values:
+            raise ElmanError(
+                "tied weights require an embedding, got embedding 0: give it a size, or leave it "
+                "out"
+            )
+        hidden = values.get("hidden", values.get("embedding")) or 1
+        check_tied(True, values.get("embedding", hidden), hidden)
+    if values.get("dropout") and values.get("layers") == 1:
+        raise ElmanError(
+            f"dropout requires two layers or more, got {values['dropout']} with one: add layers"
+        )
+    if values.get("input_dropout") and values.get("embedding") == 0:
+        raise ElmanError(
+            f"input dropout requires an embedding, got {values['input_dropout']} without one: give "
+            "--embedding a size, or leave --input-dropout out"
+        )
+
+
+def _check_optimizer(values: Mapping[str, Any]) -> None:
+    optimizer = values.get("optimizer", "sgd" if values.get("momentum") else "adamw")
+    check_taken(optimizer, values)
+
+
+def _check_file(text: str) -> None:
+    """Raise an ElmanError unless this can be the file of a text that is read repeatedly."""
+    check_text(text, None)
+    if text == "-":
+        raise ElmanError(
+            "a training cannot read standard input, since resuming reads the text again, got -: "
+            "give the path of a file, or of a store made by elman prepare - --out STORE"
+        )
+
+
+def check_text(text: str, edition: str | None) -> None:
+    """Raise an ElmanError unless this can be a text, and has the edition if one is given."""
+    from elman.text.text_files import check_path
+
+    if not text:
+        raise ElmanError(f"text must be a path, got {text!r}")
+    check_path(text)
+    if edition is None:
+        return
+    require_one_of(EDITIONS, edition=edition)
+    if text != TIME_MACHINE:
+        raise ElmanError(f"only The Time Machine has editions, got {edition} with a file")
+
+
+def _check_shares(split: str | None, val: str | None, test: str | None) -> None:
+    """Raise an ElmanError unless the text can be divided into these parts."""
+    from elman.data.parts import parse_split, shares_of  # reads files; help must not
+
+    shares_of(parse_split(split), val, test)

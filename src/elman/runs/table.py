@@ -1,0 +1,258 @@
+"""A table of runs: settings that differ, results, and notes on what is not comparable."""
+
+import shutil
+import sys
+import textwrap
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from elman.errors import in_words, printable
+from elman.runs.results import Result
+from elman.valid_values import CHAR
+
+PIPE_WIDTH = 120  # characters in a line that is not for a terminal
+MAX_SETTING_WIDTH = 24  # characters
+COLUMNS = {  # headings and formats of the results
+    "train_ppl": ("train ppl", ".2f"),
+    "val_ppl": ("val ppl", ".2f"),
+    "val_bits_per_character": ("val bits/char", ".3f"),
+    "test_loss": ("test loss", ".4f"),
+    "test_bits_per_character": ("test bits/char", ".3f"),
+    "test_unknown_share": ("unknown", ".2%"),
+    "on_loss": ("loss", ".4f"),
+    "on_perplexity": ("perplexity", ".2f"),
+    "on_bits_per_character": ("bits/char", ".3f"),
+    "on_unknown_share": ("unknown", ".2%"),
+    "tokens_per_second": ("tokens/s", ",.0f"),
+    "seconds": ("seconds", ".1f"),
+    "peak_memory_mb": ("peak MB", ".0f"),
+}
+OF_TRAINING = ("train_", "val_", "test_")  # results on texts that may differ
+PER_TOKEN = ("train_ppl", "val_ppl", "test_loss", "on_loss", "on_perplexity")
+OFF = ("-", "False", "0", "[]")  # values of settings that are not worth a mention
+PARTIAL, OTHER = "*", "+"  # mark results on a share of the test part, and on another part
+# Allowed differences in the characters of one part: it is split at batches and at tokens.
+MAX_DIFFERENCE, MAX_DIFFERENCE_OF_TOKENS = 0.02, 0.002
+
+Column = list[str]  # a heading and its values, of equal width
+
+
+@dataclass(frozen=True)
+class Table:
+    """Runs, one in each row.
+
+    - `same`: the settings common to all, in words.
+    - `words`: the names of the runs and the settings that differ, by heading.
+    - `numbers`: the results by heading.
+    - `notes`: what is not comparable.
+    """
+
+    same: str
+    words: dict[str, list[str]]
+    numbers: dict[str, list[str]]
+    notes: list[str]
+
+
+def compared(runs: Sequence[Result]) -> Table:
+    """The settings in which runs differ, and their results."""
+    settings = {name: [shown(each.settings.get(name)) for each in runs] for name in _names(runs)}
+    settings["text"] = _texts(runs)
+    differing = {name for name, values in settings.items() if len(set(values)) > 1}
+    same = [
+        f"{heading(name)} {values[0]}"
+        for name, values in settings.items()
+        if name not in differing and values[0] not in OFF
+    ]
+    words = {"run": [printable(each.run) for each in runs]}
+    words |= {heading(name): settings[name] for name in settings if name in differing}
+    above = "common settings: " if len(runs) > 1 else ""
+    numbers = _numbers(runs)
+    return Table(above + ", ".join(same), words, numbers, _notes(runs, numbers))
+
+
+def table(runs: Sequence[Result], everything: bool = False) -> str:
+    """Format runs as rows that fit the terminal: settings that differ, results, and notes.
+
+    With `everything`, the common settings follow.
+    """
+    found = compared(runs)
+    on_terminal = sys.stdout is not None and sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns if on_terminal else PIPE_WIDTH
+    words, numbers = _aligned(found.words, str.ljust), _aligned(found.numbers, str.rjust)
+    rows = _in_blocks(words, numbers, width)
+    same = textwrap.wrap(found.same, width, break_on_hyphens=False) if everything else []
+    return "\n".join([*rows, *found.notes, *same])
+
+
+def _names(runs: Sequence[Result]) -> list[str]:
+    return list(dict.fromkeys(name for each in runs for name in each.settings))
+
+
+def _texts(runs: Sequence[Result]) -> list[str]:
+    """Names of the texts; different texts with the same name include a part of the digest."""
+    names = [shown(Path(str(each.settings["text"] or "-")).name) for each in runs]
+    of_name = {(name, each.text_sha256) for name, each in zip(names, runs, strict=True)}
+    if len(of_name) == len(set(names)):
+        return names
+    digests = [shown(each.text_sha256)[:8] for each in runs]
+    return [f"{name} {digest}" for name, digest in zip(names, digests, strict=True)]
+
+
+def shown(value: Any) -> str:
+    """A setting as a few printable characters on a line."""
+    text = "-" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    text = printable(text)
+    return text if len(text) <= MAX_SETTING_WIDTH else text[: MAX_SETTING_WIDTH - 3] + "..."
+
+
+def heading(name: str) -> str:
+    """Name of a setting as a heading."""
+    return shown(in_words(name))
+
+
+def tokens_differ(runs: Sequence[Result]) -> bool:
+    """True if some runs differ in tokens, so that losses and perplexities are not comparable."""
+    return len({each.tokens for each in runs}) > 1
+
+
+def have_characters(runs: Sequence[Result]) -> bool:
+    """True if the tokens of all runs are characters."""
+    return all(each.settings.get("tokenizer") == CHAR for each in runs)
+
+
+def in_order(results: Iterable[str], characters: bool) -> list[str]:
+    """Names of results; results per token come last unless tokens are characters."""
+    return sorted(results, key=lambda name: not characters and name in PER_TOKEN)
+
+
+def _numbers(runs: Sequence[Result]) -> dict[str, list[str]]:
+    """The results under their headings, without those not comparable or missing in all runs."""
+    evaluated = any("on_loss" in each.results for each in runs)
+    columns = {}
+    for name in in_order(COLUMNS, have_characters(runs)):
+        heading, form = COLUMNS[name]
+        values = [each.results.get(name) for each in runs]
+        hidden = (name in PER_TOKEN and tokens_differ(runs)) or (
+            evaluated and name.startswith(OF_TRAINING)
+        )
+        empty = not any(values) if name.endswith("unknown_share") else set(values) == {None}
+        if not (hidden or empty):
+            columns[heading] = [
+                "-" if value is None else format(value, form) + _mark(each, name, runs)
+                for value, each in zip(values, runs, strict=True)
+            ]
+    return columns
+
+
+def _mark(each: Result, name: str, runs: Sequence[Result]) -> str:
+    part = name.partition("_")[0]
+    if part == "test" and _is_partial(each):
+        return PARTIAL
+    return OTHER if _is_of_another_part(each, part, runs) else ""
+
+
+def _is_partial(each: Result) -> bool:
+    share = each.results["test_read"]
+    return share is not None and share < 1
+
+
+def _is_of_another_part(each: Result, part: str, runs: Sequence[Result]) -> bool:
+    """True unless a run was measured on the same part as the first run that has one."""
+    if part not in each.parts:
+        return False
+    first = next(other for other in runs if part in other.parts)
+    own, wanted = each.parts[part], first.parts[part]
+    most = MAX_DIFFERENCE if each.tokens == first.tokens else MAX_DIFFERENCE_OF_TOKENS
+    return (
+        own.text != wanted.text
+        or _differ(own.before, wanted.before, most)
+        or _differ(own.characters, wanted.characters, most)
+    )
+
+
+def _differ(one: int | None, other: int | None, most: float) -> bool:
+    """True if numbers of characters show different parts; False if one is not known."""
+    return one is not None and other is not None and abs(one - other) > most * other
+
+
+def _aligned(table: Mapping[str, Sequence[str]], align: Callable[[str, int], str]) -> list[Column]:
+    """Columns of a table, each as wide as its widest text."""
+    found = []
+    for heading, values in table.items():
+        width = max(map(len, [heading, *values]))
+        found.append([align(text, width) for text in (heading, *values)])
+    return found
+
+
+def _lines(columns: Iterable[Column]) -> list[str]:
+    """Rows of a table of aligned columns."""
+    return ["  ".join(row).rstrip() for row in zip(*columns, strict=True)]
+
+
+def _in_blocks(words: Sequence[Column], numbers: Sequence[Column], width: int) -> list[str]:
+    """Rows of a table; what does not fit a `width` follows below, again after the first column."""
+    name, *settings = words
+    room = max(width - len(name[0]), width // 2)  # names of runs may be long
+    blocks = _folded([*settings, *numbers], room)
+    if len(blocks) > 1:
+        parts = filter(None, (settings, numbers))
+        blocks = [block for part in parts for block in _folded(part, room)]
+    first, *others = (_lines([name, *block]) for block in blocks)
+    return [*first, *(line for block in others for line in ("", *block))]
+
+
+def _folded(columns: Sequence[Column], width: int) -> list[list[Column]]:
+    """Columns in groups that fit a `width`, each with two spaces before it."""
+    groups: list[list[Column]] = []
+    left = 0
+    for column in columns:
+        if not groups or len(column[0]) + 2 > left:
+            groups.append([])
+            left = width
+        groups[-1].append(column)
+        left -= len(column[0]) + 2
+    return groups or [[]]
+
+
+def _notes(runs: Sequence[Result], numbers: Mapping[str, Sequence[str]]) -> list[str]:
+    """Notes on marks in the `numbers`, and on what else is not comparable."""
+    marks = {value[-1] for values in numbers.values() for value in values}
+    notes = []
+    if tokens_differ(runs):
+        notes.append("the tokens differ: compare bits/char, not losses or perplexities")
+    if any("on_loss" in each.results for each in runs):
+        reason = f"{OTHER} on other characters than the first run: its text was cleaned, or split "
+        return [*notes, *[f"{reason}into lines"] * (OTHER in marks)]
+    if PARTIAL in marks:
+        notes.append(f"{PARTIAL} on a share of the test part: evaluation time was limited")
+    cure = ": --on FILE evaluates all runs on one text"
+    if OTHER in marks:
+        notes.append(f"{OTHER} on other characters than the first run{cure}")
+    elif len({each.text_sha256 for each in runs}) > 1:
+        notes.append(f"the texts differ{cure}")
+    return notes
+
+
+def overview(runs: Sequence[Result]) -> str:
+    """Format runs as rows: text, tokens, model, and results."""
+    columns: dict[str, list[str]] = {
+        "run": [printable(each.run) for each in runs],
+        "text": _texts(runs),
+    }
+    for name in ("tokenizer", "cell", "hidden"):
+        columns[name] = [shown(each.settings.get(name)) for each in runs]
+    words = _aligned(columns, str.ljust)
+    columns = {}
+    for name in ("val_bits_per_character", "test_bits_per_character", "seconds"):
+        heading, form = COLUMNS[name]
+        values = [each.results[name] for each in runs]
+        columns[heading] = ["-" if value is None else format(value, form) for value in values]
+    columns["finished"] = [each.finished for each in runs]
+    numbers = _aligned(columns, str.rjust)
+    differ = any(_is_of_another_part(each, part, runs) for each in runs for part in each.parts)
+    hint = [
+        "different texts or parts: elman compare RUNS --on FILE evaluates all runs on one text"
+    ] * differ
+    return "\n".join([*_lines([*words, *numbers]), *hint])

@@ -1,0 +1,61 @@
+"""Plots of a sweep: its losses in the order of the trials, and the importance of settings."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from elman.sweeps.sweep import COMPLETE, PRUNED, Row
+from elman.training.curve_files import ABOVE, drawing, save
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def draw(folder: Path, rows: Sequence[Row], shares: Mapping[str, float]) -> None:
+    """Write history.png, and importance.png if there are shares, into the folder of a sweep."""
+    path = folder / "history.png"
+    with drawing(path):
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(6, 4))
+        _draw_trials(figure.subplots(), rows)
+        save(figure, path)
+    if not shares:
+        return
+    path = folder / "importance.png"
+    with drawing(path):
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(6, 0.6 + 0.4 * len(shares)))
+        axes = figure.subplots()
+        names = sorted(shares, key=lambda name: shares[name])
+        axes.barh(names, [shares[name] for name in names])
+        axes.set(xlabel="importance for the best trials")
+        save(figure, path)
+
+
+def _draw_trials(axes: "Axes", rows: Sequence[Row]) -> None:
+    """Draw the losses of complete and of pruned trials over the names of their runs."""
+    from matplotlib.ticker import MaxNLocator
+
+    measured = [row for row in rows if math.isfinite(row.val_bits_per_character)]
+    of_state = {state: _points(measured, state) for state in (COMPLETE, PRUNED)}
+    complete, losses = of_state[COMPLETE]
+    axes.plot(
+        complete, np.minimum.accumulate(losses), "C1", drawstyle="steps-post", label="best so far"
+    )
+    axes.plot(complete, losses, "C0o", label=COMPLETE)
+    axes.plot(*of_state[PRUNED], "C0x", label=f"{PRUNED} (ended early)")
+    axes.set(xlabel="trial", ylabel="validation loss in bits per character")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.xaxis.set_major_formatter("{x:04.0f}")  # as the folders
+    axes.legend(**ABOVE, ncols=3)
+
+
+def _points(rows: Sequence[Row], state: str) -> tuple[list[int], list[float]]:
+    """Numbers and losses of the trials that ended in a state, in the order of the trials."""
+    found = sorted((int(row.run), row.val_bits_per_character) for row in rows if row.state == state)
+    return [number for number, _ in found], [loss for _, loss in found]

@@ -1,0 +1,112 @@
+"""Texts in memory or produced by a program: strings, and iterables of strings."""
+
+import errno
+import io
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from elman.errors import ElmanError, shortened
+from elman.files.paths import as_path, os_error
+from elman.text.text_files import check_path
+
+TextLike = str | os.PathLike[str] | Iterable[str]
+
+NO_FILE = errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG
+MAX_NAME = 255  # characters in a file name
+BLOCK_CHARACTERS = 1 << 20
+LINES = "a text must be a path, a string with line breaks, or strings that are its lines"
+
+
+def is_named(text: Any) -> bool:
+    """True for the path or other name of a text. A string with a line break is a text itself."""
+    return isinstance(text, os.PathLike) or (isinstance(text, str) and "\n" not in text)
+
+
+def check(text: Any) -> None:
+    """Raise an ElmanError if a Python program passes an invalid value as a text."""
+    if is_named(text):
+        _check_name(text)
+    else:
+        check_lines(text)
+
+
+def _check_name(text: str | os.PathLike[str]) -> None:
+    name = str(as_path(text, "a text"))
+    if isinstance(text, str):
+        check_path(text)
+    if not isinstance(text, str) or " " in name or len(name) > MAX_NAME:
+        try:
+            os.lstat(name)
+        except OSError as error:
+            if error.errno in NO_FILE:
+                raise _no_file(text) from error
+
+
+def _no_file(text: str | os.PathLike[str]) -> ElmanError:
+    cure = ": for a text in memory, include a line break, or give it as [text]"
+    return ElmanError(
+        f"there is no file {shortened(os.fspath(text))}{cure if isinstance(text, str) else ''}"
+    )
+
+
+def check_lines(text: Any) -> None:
+    """Raise an ElmanError unless this is a string or an iterable that may contain strings."""
+    if isinstance(text, io.IOBase) and text.closed:
+        raise ElmanError("a text file must be open, got a closed one: give its path")
+    if isinstance(text, Mapping):
+        raise ElmanError(f"{LINES}, got a {type(text).__name__}: give its values")
+    if type(text).__name__.endswith("DataFrame"):  # pandas, polars and others
+        raise ElmanError(f"{LINES}, got a {type(text).__name__}: give a column")
+    if not isinstance(text, Iterable) or isinstance(text, bytes | bytearray):
+        raise ElmanError(f"{LINES}, got {None if text is None else type(text).__name__}")
+
+
+def blocks_of(text: TextLike) -> Iterator[str]:
+    """Yield a text that is not a path in blocks. Each item of an iterable becomes a line.
+
+    A block has several lines, as one of a file has, so that they are read and scored together.
+    Raises an ElmanError for an item that is not a string.
+    """
+    if isinstance(text, str):
+        yield text
+        return
+    check_lines(text)
+    lines, length = [], 0
+    for line in strings(text):  # type: ignore[arg-type]
+        lines.append(line if line.endswith("\n") else line + "\n")
+        length += len(line)
+        if length >= BLOCK_CHARACTERS:
+            yield "".join(lines)
+            lines, length = [], 0
+    if lines:
+        yield "".join(lines)
+
+
+def strings(lines: Iterable[str]) -> Iterator[str]:
+    """Yield lines; raise an ElmanError for an item that is not a string."""
+    for number, line in enumerate(lines):
+        if not isinstance(line, str):
+            raise ElmanError(
+                f"the lines of a text must be strings, got {shortened(line)} as item {number}: "
+                "convert it to a string, or leave it out"
+            )
+        yield line
+
+
+def write(text: TextLike, path: Path) -> None:
+    """Write a text that is not a path into a new UTF-8 file, block by block."""
+    blocks = blocks_of(text)
+    try:
+        with path.open("x", encoding="utf-8", newline="") as file:
+            for block in blocks:
+                file.write(block)
+            if not file.tell():
+                raise ElmanError("a text must have a line or more: give one")
+    except UnicodeEncodeError as error:
+        raise ElmanError(
+            f"a text must not contain surrogates, got {error.object[error.start]!r}: replace it"
+        ) from error
+    except OSError as error:
+        raise os_error("write", path, error) from error

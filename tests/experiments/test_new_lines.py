@@ -1,0 +1,162 @@
+"""Lines that a model writes: from the start to the end, different, and not those of its text."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import elman
+from elman.data.prepare import prepare
+from elman.data.sizes import Size
+from elman.errors import ElmanError
+from elman.experiments import new_lines
+from elman.experiments.new_lines import KnownLines, write_lines
+from elman.files import atomic
+from elman.inference import language_model
+from elman.inference.sampling import Sampler
+from elman.inference.writing import Writing, write
+from elman.model.weights import Architecture, initial
+from elman.runs import run
+from elman.runs.records import RunSettings, TrainingRecord
+from elman.runs.settings import Settings
+from elman.text.codec import Codec
+from elman.text.vocab import Vocab
+
+CODEC = Codec(Vocab(list("abcd\n")), "char", clean=False, lines=True)
+ARCH = Architecture("gru", len(CODEC.vocab), 5)
+
+
+def model_of(framework: str = "numpy") -> Any:
+    values = {name: 3 * value for name, value in initial(ARCH, 1).items()}
+    model = elman.framework_module(framework).build(ARCH, values)
+    model.codec = CODEC
+    return model
+
+
+def written(model: Any, number: int, *words: Any, prefix: str = "", **options: Any) -> list[str]:
+    return list(write_lines(model, [prefix], number, Writing(temperature=1.0, **options), *words))
+
+
+@pytest.mark.parametrize("prefix", ["", "ab"])
+@pytest.mark.parametrize("framework", ["numpy", "numba"])
+def test_a_line_is_what_follows_the_start_up_to_the_end(framework: str, prefix: str) -> None:
+    sampler = Sampler(1.0, excluded=(CODEC.vocab.unk,))
+    wanted, ids = [], CODEC.prefix_ids(prefix)
+    assert ids[0] == CODEC.line_end
+    for seed in range(3, 33):
+        added = language_model.generate(model_of(), ids, 60, sampler, seed)
+        wanted.append(CODEC.line([*ids, *added]))
+    assert max(map(len, wanted)) > new_lines_at_once()
+    found = written(model_of(framework), 30, tokens=60, seed=3, prefix=prefix)
+    assert found == wanted
+
+
+def new_lines_at_once() -> int:
+    from elman.inference.writing import LINE_TOKENS_AT_ONCE
+
+    return LINE_TOKENS_AT_ONCE
+
+
+def test_lines_that_differ_are_the_first_of_their_kind() -> None:
+    model = model_of()
+    every = written(model, 300, tokens=3, seed=2)
+    assert len({*every}) < 100
+    wanted = list(dict.fromkeys(filter(None, every)))
+    assert written(model, 20, True, tokens=3, seed=2) == wanted[:20]
+
+
+def test_an_empty_line_is_neither_new_nor_one_that_differs(tmp_path: Path) -> None:
+    model = model_of()
+    model.parameters["linear.bias"][CODEC.line_end] += 2
+    every = written(model, 400, tokens=3)  # as they are drawn
+    assert every.count("") > 100
+    text = tmp_path / "text"
+    text.write_text("abcd\n")
+    wanted = list(filter(None, every))
+    known = KnownLines(tmp_path, CODEC, [str(text)])
+    assert written(model, 30, False, known, tokens=3) == wanted[:30]
+    assert written(model, 5, True, tokens=3) == list(dict.fromkeys(wanted))[:5]
+
+
+def test_new_lines_are_those_that_no_known_text_has(tmp_path: Path) -> None:
+    model = model_of()
+    every = written(model, 200, tokens=3)
+    text, more = tmp_path / "text", tmp_path / "more"
+    text.write_bytes("\r\n".join(every[:20]).encode())
+    more.write_text(every[25])
+    known = {*every[:20], every[25]}
+    wanted = [line for line in every if line and line not in known]
+    files = KnownLines(tmp_path, CODEC, [str(text), str(more)])
+    assert written(model, 30, False, files, tokens=3) == wanted[:30]
+    assert written(model, 9, True, files, tokens=3) == list(dict.fromkeys(wanted))[:9]
+    prepare([str(text), str(more)], tmp_path / "store", "char", lines=True, val=str(more))
+    stored = KnownLines(tmp_path, CODEC, [str(tmp_path / "store")])
+    assert stored.among({*every}) == files.among({*every})
+
+
+def test_the_text_of_a_run_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").write_text("ab\n")
+    (tmp_path / "b").write_text("cd\n")
+    settings = Settings(text=str(tmp_path / "a"), more_texts=[str(tmp_path / "b")], lines=True)
+    digest = hashlib.sha256(b"ab\ncd\n").hexdigest()
+    record = TrainingRecord(
+        **vars(RunSettings(settings, digest)),
+        epoch=1,
+        framework_version="1",
+        python_version="3",
+        trained=Size(4, 4, 4),
+    )
+    for name, kept in (("run", record), ("saved", None)):
+        with atomic.new_folder(tmp_path / name) as part:
+            run.write(part, ARCH, initial(ARCH), CODEC, "single", kept, [])
+    lines = {"ab", "cd", "abcd"}
+    assert KnownLines(tmp_path / "run", CODEC).among(lines) == {"ab", "cd"}
+    monkeypatch.setattr(new_lines, "CHUNK_IDS", 2)
+    (tmp_path / "b").unlink()
+    with pytest.raises(ElmanError, match=r"the training text .*/b of .*run does not exist: give"):
+        KnownLines(tmp_path / "run", CODEC)
+    with pytest.raises(ElmanError, match="does not record its training text"):
+        KnownLines(tmp_path / "saved", CODEC)
+
+
+def test_a_search_for_lines_that_there_are_not_ends_with_a_notice(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(new_lines, "MORE_DRAWS", 0)
+    found = written(model_of(), 50, True, tokens=1)
+    assert sorted(found) == ["a", "b", "c", "d"]
+    assert caplog.messages == [
+        "found 4 of 50 different lines in 5000 draws: use a higher temperature"
+    ]
+
+
+def test_each_prefix_has_its_lines_and_draws_its_own() -> None:
+    model, asked = model_of(), Writing(temperature=1.0, tokens=9)
+    plain = list(write_lines(model, ["a", "b"], 3, asked))
+    assert [line[0] for line in plain] == list("aaabbb")
+    different = list(write_lines(model, ["a", "a"], 5, asked, unique=True))
+    assert len({*different}) == 10
+    assert list(write_lines(model, ["", ""], 4, asked)) == written(model, 8, tokens=9)
+
+
+def test_what_writes_no_lines_is_refused() -> None:
+    model = model_of()
+    for number, options, message in (
+        (0, {}, "lines must be 1 or more, got 0"),
+        (1 << 30, {}, "lines must be 1000000 or less"),
+        (2, {"beams": 3}, "lines conflict with beams, got beams 3: leave one of them out"),
+    ):
+        with pytest.raises(ElmanError, match=message):
+            list(write_lines(model, [""], number, Writing(**options)))
+    model.codec = Codec(CODEC.vocab, "char", clean=False)
+    with pytest.raises(
+        ElmanError, match="lines, unique and new require a model of lines: train one"
+    ):
+        list(write_lines(model, ["a"], 2, Writing()))
+
+
+def test_a_beam_search_ends_with_the_line() -> None:
+    (text,) = ("".join(pieces) for pieces in write(model_of(), ["ab"], Writing(beams=3, tokens=99)))
+    assert text.startswith("ab")
+    assert "\n" not in text

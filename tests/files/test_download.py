@@ -1,0 +1,255 @@
+"""Downloads are over https, verified, bounded in size and time, and kept whole or not at all."""
+
+import contextlib
+import hashlib
+import http.client
+import os
+import socket
+import stat
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.request import Request
+
+import pytest
+
+from elman.errors import ElmanError, MachineError
+from elman.files import atomic, download, https
+
+URL = "https://example.org/books/book.txt?edition=2"
+BOOK = [b"a ", b"book", b" in pieces"]
+SHA1 = hashlib.sha1(b"".join(BOOK)).hexdigest()
+
+
+class Response:
+    """An answer whose pieces come one by one; one that is an exception is raised."""
+
+    def __init__(self, pieces: Iterable[bytes | Exception], length: int | None = None) -> None:
+        self.pieces: Iterator[bytes | Exception] = iter(pieces)
+        self.length = length
+        self.closed = False
+
+    def __enter__(self) -> "Response":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.closed = True
+
+    def read1(self, size: int) -> bytes:
+        piece = next(self.pieces, b"")
+        if isinstance(piece, Exception):
+            raise piece
+        assert len(piece) <= size
+        return piece
+
+
+def answer(
+    monkeypatch: pytest.MonkeyPatch, pieces: Iterable[bytes | Exception], length: int | None = None
+) -> Response:
+    response = Response(pieces, length)
+    monkeypatch.setattr(https, "_open", lambda url, seconds: response)
+    return response
+
+
+def refused(folder: Path, sha1: str | None = SHA1) -> str:
+    """Why a download is not kept; nothing of it is left."""
+    with pytest.raises(ElmanError) as error:
+        download.download(URL, str(folder), sha1)
+    assert not folder.exists()
+    return str(error.value)
+
+
+def test_what_is_expected_is_kept_under_its_name_and_fetched_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    response = answer(monkeypatch, BOOK)
+    folder = tmp_path / "new" / "folder"
+    for _ in range(2):
+        path = Path(download.download(URL, str(folder), SHA1))
+        assert path == folder / "book.txt"
+        assert path.read_bytes() == b"".join(BOOK)
+        assert [each.name for each in folder.iterdir()] == ["book.txt"]
+    assert response.closed
+    assert list(response.pieces) == []
+
+
+def test_without_a_digest_it_is_fetched_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for content in (b"one", b"two"):
+        answer(monkeypatch, [content])
+        assert Path(download.download(URL, str(tmp_path))).read_bytes() == content
+
+
+def test_other_bytes_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer(monkeypatch, [b"another book"])
+    assert "does not have the expected SHA-1" in refused(tmp_path / "cache")
+
+
+def test_a_file_that_is_there_is_not_lost_to_a_download_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "book.txt").write_text("mine")
+    answer(monkeypatch, [b"another book"])
+    with pytest.raises(MachineError):
+        download.download(URL, str(tmp_path), SHA1)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize(
+    ("pieces", "length", "message"),
+    [
+        ([b"a ", TimeoutError("timed out")], None, "timed out"),
+        ([b"a ", ConnectionResetError("reset by peer")], None, "reset by peer"),
+        ([http.client.IncompleteRead(b"a")], None, "IncompleteRead"),
+        ([b"a ", b"bo"], 16, "it ended after 4 of 16 bytes"),
+        ([b"a"], (1 << 30) + 1, "it has more than 1073741824 bytes"),
+    ],
+)
+def test_a_server_that_fails_is_told_of_and_nothing_is_kept(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    pieces: list[bytes | Exception],
+    length: int | None,
+    message: str,
+) -> None:
+    answer(monkeypatch, pieces, length)
+    reported = refused(tmp_path / "cache", None)
+    assert reported.startswith(f"cannot download {URL} (")
+    assert message in reported
+    assert reported.endswith("put the file at " + str(tmp_path / "cache" / "book.txt yourself"))
+
+
+def test_a_server_that_sends_too_much_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "MAX_BYTES", 10_000)
+    answer(monkeypatch, [b"x" * 1000] * 11)
+    assert "it has more than 10000 bytes" in refused(tmp_path / "cache", None)
+
+
+def test_a_server_that_drips_is_left_however_short_each_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+
+    def drops() -> Iterator[bytes]:
+        nonlocal now
+        for _ in range(100):
+            now += 29
+            yield b"x"
+
+    answer(monkeypatch, drops())
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    assert "it takes more than 600 seconds" in refused(tmp_path / "cache", None)
+    assert now < 640
+
+
+@pytest.mark.parametrize(
+    ("begin", "drop"),
+    [
+        (b"", b"x"),
+        (b"HTTP/1.1 200 OK\r\n", b"x"),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        (b"HTTP/1.1 200 OK\r\n\r\n", b"x"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n", b"x"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"0"),
+    ],
+    ids=["status", "header", "continue", "body", "length", "chunk"],
+)
+def test_there_is_an_end_whatever_a_server_drips(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begin: bytes, drop: bytes
+) -> None:
+    monkeypatch.setattr(download, "MAX_SECONDS", 0.3)
+    monkeypatch.setattr(http.client.HTTPSConnection, "connect", http.client.HTTPConnection.connect)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=drip, args=(server, begin, drop), daemon=True)
+        thread.start()
+        url = f"https://127.0.0.1:{server.getsockname()[1]}/book.txt"
+        with pytest.raises(MachineError, match=r"\(it takes more than 0.3 seconds\): put the file"):
+            download.download(url, str(tmp_path / "cache"))
+        thread.join(10)  # the connection is closed
+        assert not thread.is_alive()
+    assert not (tmp_path / "cache").exists()
+
+
+def drip(server: socket.socket, begin: bytes, drop: bytes) -> None:
+    """Send a beginning and then drops, until nobody takes them or some seconds are over."""
+    client, _ = server.accept()
+    with client, contextlib.suppress(OSError):
+        client.recv(1 << 16)
+        client.sendall(begin)
+        for _ in range(1000):
+            client.sendall(drop)
+            threading.Event().wait(0.01)
+
+
+@pytest.mark.parametrize("number", [28, 13, 5])
+def test_a_disk_that_fails_is_told_of_and_nothing_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def fails(descriptor: int) -> None:
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(number, os.strerror(number))
+
+    response = answer(monkeypatch, BOOK)
+    monkeypatch.setattr(os, "fsync", fails)
+    assert os.strerror(number) in refused(tmp_path / "cache")
+    assert response.closed
+
+
+def test_ctrl_c_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> Iterator[bytes]:
+        yield b"a "
+        raise KeyboardInterrupt
+
+    answer(monkeypatch, interrupted())
+    with pytest.raises(KeyboardInterrupt):
+        download.download(URL, str(tmp_path / "cache"))
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize(
+    "url", ["http://example.org/book.txt", "file:///etc/passwd", "ftp://a/b", "book.txt", ""]
+)
+def test_only_https_is_asked(tmp_path: Path, url: str) -> None:
+    with pytest.raises(ElmanError, match="downloads require https"):
+        download.download(url, str(tmp_path / "cache"))
+
+
+@pytest.mark.parametrize("url", ["https://example.org/", "https://example.org/.."])
+def test_an_address_that_names_no_file_is_refused(tmp_path: Path, url: str) -> None:
+    with pytest.raises(ElmanError, match="must end with a file name"):
+        download.download(url, str(tmp_path))
+
+
+@pytest.mark.parametrize("url", ["http://example.org/x", "ftp://example.org/x"])
+def test_a_redirection_to_another_protocol_is_not_followed(url: str) -> None:
+    follow = https._HttpsRedirects().redirect_request
+    headers = http.client.HTTPMessage()
+    request = follow(Request(URL), None, 302, "Found", headers, "https://example.org/y")
+    assert request is not None
+    assert request.full_url == "https://example.org/y"
+    with pytest.raises(URLError, match=f"it redirects to {url}, but only https is allowed"):
+        follow(Request(URL), None, 302, "Found", headers, url)
+
+
+def test_the_opener_knows_no_other_protocol() -> None:
+    for url in ("http://127.0.0.1:9/x", Path(__file__).as_uri(), "data:,x"):
+        with pytest.raises(URLError, match="unknown url type"), https._open(url, 600):
+            pass
+
+
+def test_a_partial_file_left_by_a_crash_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").write_text("precious")
+    (tmp_path / ".book.txt.part").symlink_to(tmp_path / "elsewhere")
+    atomic.write(tmp_path / "book.txt", b"new")
+    assert (tmp_path / "elsewhere").read_text() == "precious"
+    assert (tmp_path / "book.txt").read_bytes() == b"new"
+    assert not (tmp_path / "book.txt").is_symlink()

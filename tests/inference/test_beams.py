@@ -1,0 +1,129 @@
+"""Beam search finds what an exhaustive search finds, where it keeps enough texts."""
+
+from collections.abc import Sequence
+from itertools import product
+
+import numpy as np
+import pytest
+
+from elman import numpy as specification
+from elman.inference.beams import beam_search
+from elman.inference.language_model import generate
+from elman.inference.sampling import Sampler
+from elman.model.weights import Architecture, initial
+
+VOCAB, TOKENS = 4, 4
+PREFIX = [1, 2]
+
+
+def model_of(cell: str, seed: int) -> specification.RNNLM:
+    arch = Architecture(cell, VOCAB, 6, 2)
+    values = {name: 4 * value for name, value in initial(arch, seed).items()}
+    return specification.build(arch, values)
+
+
+def log_probability(model: specification.RNNLM, ids: Sequence[int], sampler: Sampler) -> float:
+    """Sum over the tokens after the prefix, one by one, by the definition."""
+    logits, _ = model.step(np.array([[*PREFIX, *ids]]))
+    total = 0.0
+    for n, token in enumerate(ids):
+        seen = np.isin(np.arange(VOCAB), [*PREFIX, *ids[:n]])
+        row = sampler.allowed(logits[0, len(PREFIX) - 1 + n].astype(np.float64), seen)
+        total += row[token] - np.log(np.exp(row).sum())
+    return total
+
+
+def exhaustive(
+    model: specification.RNNLM, sampler: Sampler, stop: int | None, length_penalty: float = 1
+) -> list[tuple[float, tuple[int, ...]]]:
+    """Scores of all texts that end with the stop token or have all tokens, the best first."""
+    texts = set()
+    for ids in product(set(range(VOCAB)) - set(sampler.excluded), repeat=TOKENS):
+        texts.add(ids[: ids.index(stop) + 1] if stop in ids else ids)
+    scored = [
+        (log_probability(model, ids, sampler) / len(ids) ** length_penalty, ids) for ids in texts
+    ]
+    return sorted(scored, reverse=True)
+
+
+@pytest.mark.parametrize("cell", ["rnn", "lstm"])
+@pytest.mark.parametrize("stop", [None, 3])
+@pytest.mark.parametrize(
+    "sampler", [Sampler(), Sampler(excluded=(0,)), Sampler(repetition_penalty=1.7)], ids=str
+)
+def test_with_enough_beams_the_best_texts_of_all_are_found(
+    cell: str, stop: int | None, sampler: Sampler
+) -> None:
+    for seed in range(5):
+        model = model_of(cell, seed)
+        wanted = exhaustive(model, sampler, stop)[:10]
+        beams = VOCAB**TOKENS
+        found = beam_search(model, PREFIX, TOKENS, beams, sampler, lambda ids: ids[-1] == stop)
+        assert [each.ids for each in found[:10]] == [ids for _, ids in wanted]
+        for each, (score, _) in zip(found, wanted, strict=False):
+            assert each.score == pytest.approx(score, abs=1e-6)
+
+
+@pytest.mark.parametrize("length_penalty", [0, 0.75, 2])
+def test_texts_are_compared_by_their_length_to_the_power_of_the_penalty(
+    length_penalty: float,
+) -> None:
+    lengths = []
+    for seed in range(5):
+        model = model_of("lstm", seed)
+        (score, ids), *_ = exhaustive(model, Sampler(), 3, length_penalty)
+        best, *_ = beam_search(
+            *(model, PREFIX, TOKENS, VOCAB**TOKENS, Sampler()),
+            *(lambda ids: ids[-1] == 3, length_penalty),
+        )
+        assert best.ids == ids
+        assert best.score == pytest.approx(score, abs=1e-6)
+        lengths.append(len(ids))
+    assert min(lengths) < TOKENS if length_penalty == 0 else max(lengths) == TOKENS
+
+
+def test_few_beams_find_good_texts_and_count_them_right() -> None:
+    better = 0
+    for seed in range(20):
+        model = model_of("lstm", seed)
+        best, _ = exhaustive(model, Sampler(), 3)[0]
+        scores = []
+        for beams in (1, 3):
+            found = beam_search(model, PREFIX, TOKENS, beams, Sampler(), lambda ids: ids[-1] == 3)
+            assert len(found) <= beams
+            assert [each.score for each in found] == sorted(
+                (each.score for each in found), reverse=True
+            )
+            for each in found:
+                told = log_probability(model, each.ids, Sampler())
+                assert each.log_probability == pytest.approx(told, abs=1e-6)
+            scores.append(found[0].score)
+        assert max(scores) <= best + 1e-6
+        better += scores[1] > scores[0] + 1e-6
+    assert better
+
+
+def test_one_beam_is_greedy() -> None:
+    model = model_of("gru", 1)
+    (found,) = beam_search(model, PREFIX, 30, 1, Sampler())
+    assert list(found.ids) == list(generate(model, PREFIX, 30, Sampler(temperature=0)))
+
+
+def test_nothing_to_add_is_one_text_of_nothing() -> None:
+    assert [each.ids for each in beam_search(model_of("gru", 1), PREFIX, 0, 3, Sampler())] == [()]
+
+
+def test_states_that_are_no_arrays_of_numpy_give_the_same_texts() -> None:
+    model = model_of("lstm", 2)
+
+    class Wrapped:
+        """A model of a framework, whose states only it can read."""
+
+        def step(self, ids: np.ndarray, state: object) -> tuple[np.ndarray, object]:
+            logits, after = model.step(ids, None if state is None else state[0])  # type: ignore[index]
+            return logits, [after]
+
+    wanted = beam_search(model, PREFIX, 9, 3, Sampler())
+    assert [e.ids for e in beam_search(Wrapped(), PREFIX, 9, 3, Sampler())] == [
+        e.ids for e in wanted
+    ]

@@ -1,0 +1,157 @@
+"""Settings are one list, from which options, help, checks and files follow."""
+
+import inspect
+import json
+import re
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from elman import cli
+from elman.cli.options import with_settings
+from elman.data.sizes import Size
+from elman.errors import ElmanError
+from elman.files import json_files
+from elman.model.weights import Architecture
+from elman.runs import records, results, run
+from elman.runs.settings import Settings
+from elman.runs.table import table
+from elman.setting_fields import choice, whole
+from elman.text import tokenizers
+from elman.valid_values import BPE, TOKENIZERS
+
+
+@dataclass(frozen=True)
+class MoreSettings(Settings):
+    """The settings with two more, declared as those in the list are."""
+
+    accumulate: int = whole(1, "Batches of an update.", at_least=1, at_most=8)
+    averaging: str | None = choice(None, "Average: {choices}.", ("ema", "swa"), unset="none")
+
+
+def command(done: Callable[[dict[str, Any]], None]) -> typer.Typer:
+    """A command line with the options of MoreSettings."""
+
+    def train(**options: Any) -> None:
+        done(options)
+
+    app = typer.Typer(rich_markup_mode=None)
+    app.command()(with_settings(train, MoreSettings))
+    return app
+
+
+def test_a_setting_that_is_added_to_the_list_becomes_an_option_with_its_help() -> None:
+    given: list[dict[str, Any]] = []
+    app = command(given.append)
+    shown = " ".join(CliRunner().invoke(app, ["--help"], terminal_width=300).stdout.split())
+    assert re.search(r"--accumulate <?int>?.* Batches of an update. \[default: 1\]", shown, re.I)
+    assert "Average: ema or swa. [default: none]" in shown
+    done = CliRunner().invoke(app, ["--accumulate", "4", "--hidden", "8"])
+    assert done.exit_code == 0, done.output
+    assert MoreSettings(**given[0]) == MoreSettings(accumulate=4, hidden=8)
+
+
+def test_a_setting_that_is_added_to_the_list_is_checked_and_read_from_files() -> None:
+    with pytest.raises(ElmanError, match="accumulate must be 8 or less, got 9"):
+        MoreSettings(accumulate=9)
+    with pytest.raises(ElmanError, match="averaging must be ema or swa, got 'mean'"):
+        MoreSettings(averaging="mean")
+    settings = MoreSettings(accumulate=4)
+    value = json.loads(json.dumps(asdict(settings)))
+    assert json_files.record(MoreSettings, value, "it") == settings
+    with pytest.raises(ElmanError, match="it: accumulate must be a whole number"):
+        json_files.record(MoreSettings, value | {"accumulate": "4"}, "it")
+    del value["accumulate"]  # written before the setting was added
+    with pytest.raises(ElmanError, match="it: the field accumulate is missing"):
+        json_files.record(MoreSettings, value, "it")
+    with pytest.raises(ElmanError, match='"accumulate" is not a known field'):
+        json_files.record(Settings, {"accumulate": 4}, "it")
+
+
+def test_a_setting_that_is_added_to_the_list_is_compared(tmp_path: Path) -> None:
+    (tmp_path / "config.json").touch()
+    shown = []
+    for settings in (MoreSettings(), MoreSettings(accumulate=4)):
+        record = records.TrainingRecord(
+            settings=settings,
+            text_sha256="0",
+            epoch=1,
+            framework_version="1",
+            python_version="3",
+            trained=Size(4, 4, 4),
+        )
+        config = records.Config(Architecture("rnn", 28, 32), "char", True, record)
+        shown.append(results.result(tmp_path, config, ()))
+    assert [row.split()[1] for row in table(shown).splitlines()[-3:]] == ["accumulate", "1", "4"]
+
+
+def test_the_options_of_train_are_the_settings_and_those_that_change_no_result() -> None:
+    options = set(inspect.signature(cli.train.train).parameters)
+    assert options - {field.name for field in fields(Settings)} == {
+        *("context", "out", "checkpoint_every", "sample_every", "resume", "help_all")
+    }
+    assert {field.name for field in fields(Settings)} <= options
+
+
+def test_each_setting_has_a_help_text_and_a_default_that_is_valid() -> None:
+    for field in fields(Settings):
+        assert field.metadata["help"]
+    settings = Settings()
+    assert (settings.lr, settings.epochs, settings.edition) == (1.0, 100, "gutenberg")
+    assert Settings(optimizer="adam").lr == Settings(optimizer="adamw").lr == 0.005
+    assert (settings.weight_decay, Settings(optimizer="adamw").weight_decay) == (None, 0.01)
+    assert Settings(optimizer="adamw", weight_decay=0.0).weight_decay == 0
+    assert Settings(minutes=1.0).epochs is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"hidden": 1.5}, "hidden must be a whole number, got 1.5"),
+        ({"hidden": None}, "hidden must be a whole number, got None"),
+        ({"tied": 1}, "tied must be true or false, got 1"),
+        ({"dropout": 1.0}, "dropout must be a finite number at least 0 and below 1, got 1.0"),
+        ({"output_dropout": 1.0}, "output dropout must be a finite number at least 0 and below 1"),
+        ({"input_dropout": 0.5}, "input dropout requires an embedding, got 0.5 without one: give"),
+        ({"minutes": float("nan")}, "minutes must be a finite number above 0, got nan"),
+        ({"clip": float("inf")}, "clip must be a finite number at least 0, got inf"),
+        ({"init": ""}, "init must be a path, got ''"),
+        ({"embedding": 8, "tied": True}, "tied weights require an embedding as large as"),
+        ({"momentum": 0.5, "optimizer": "adam"}, "momentum requires sgd, got 0.5 with adam"),
+        ({"weight_decay": 0.5}, "weight decay requires adamw, got 0.5 with sgd: leave it out"),
+        ({"recurrent_lr": 0.5}, "recurrent lr requires adamw, got 0.5 with sgd: leave it out"),
+        ({"recurrent_lr": 0, "optimizer": "adamw"}, "recurrent lr must be a finite number above 0"),
+        ({"precision": "half"}, "precision must be single or bf16, got 'half'"),
+        (
+            {"precision": "bf16", "framework": "torch"},
+            "bf16 requires numba or numpy, got torch: use one of them, or --precision single",
+        ),
+        ({"batching": "contiguous"}, "The Time Machine is read in random windows"),
+    ],
+)
+def test_settings_that_are_not_valid_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ElmanError, match=f"^{re.escape(message)}"):
+        Settings(**changes)
+
+
+def test_the_tokenizers_that_can_be_chosen_are_those_that_there_are() -> None:
+    assert {*TOKENIZERS} == {*tokenizers.TOKENIZERS, BPE}
+
+
+def test_a_run_of_an_earlier_version_is_refused_with_the_cure(tmp_path: Path) -> None:
+    earlier = asdict(records.Config(Architecture("rnn", 28, 6), "char", True))
+    earlier["training"] = {"steps": 32}
+    (tmp_path / "config.json").write_text(json.dumps(earlier))
+    with pytest.raises(ElmanError) as refused:
+        run.read_config(tmp_path)
+    assert str(refused.value).endswith(
+        "if another version of elman made this run, train it again, or set "
+        '"training": null to keep only the model'
+    )
+    (tmp_path / "config.json").write_text(json.dumps(earlier | {"training": None}))
+    assert run.read_config(tmp_path).training is None

@@ -1,0 +1,155 @@
+"""docs/errors.md tells every kind of error, and its examples say what they say there."""
+
+import inspect
+import re
+import shlex
+import signal
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+import elman
+from elman import cli, errors
+from elman.errors import ElmanError
+from elman.experiments import compare
+from elman.experiments.choice import settled
+from elman.experiments.train import Training
+from elman.files import atomic
+from elman.model import encoder_decoder
+from elman.model.encoder_decoder import PairArchitecture
+from elman.runs import pair_run, run_folder
+from elman.runs.settings import Settings
+from tests.copying import codec_of
+
+PAGE = (Path(__file__).parents[2] / "docs" / "errors.md").read_text(encoding="utf-8")
+
+
+def test_a_text_is_shown_on_one_line_with_its_spaces() -> None:
+    assert errors.printable("no  such  file\r\nor\nfolder\n") == "no  such  file or folder"
+    assert errors.printable("\x1b[2J\t\udce9") == "\ufffd[2J\ufffd\ufffd"
+
+
+def test_a_message_is_bounded_and_keeps_its_rule_and_its_cure() -> None:
+    shown = errors.printable(f"the rule, got {'x' * 900_000}: the cure")
+    assert len(shown) < 1100
+    assert shown.startswith("the rule, got xxx")
+    assert shown.endswith("xxx: the cure")
+
+
+def test_control_characters_are_escaped_and_nothing_else() -> None:
+    assert errors.escaped("\x1b[2J\x07\r\x7f\x9b\udce9") == "\\x1b[2J\\x07\\r\\x7f\\x9b\\udce9"
+    text = "lines\n\tand Zo\xeb \u6642\u3000\U0001f469\u200d\U0001f680 \xa0\u061c\ue000"
+    assert errors.escaped(text) == text
+
+
+def rows(columns: int) -> list[list[str]]:
+    """The rows of the page's tables with so many columns, without headers and rules."""
+    tables = re.findall(r"(?:^\|.*\n)+", PAGE, re.MULTILINE)
+    cut = [[line.strip("| ").split(" | ") for line in table.splitlines()[2:]] for table in tables]
+    return [
+        [cell.strip("`") for cell in row] for table in cut for row in table if len(row) == columns
+    ]
+
+
+CLASSES = [
+    kind
+    for _, kind in inspect.getmembers(errors, inspect.isclass)
+    if kind.__module__ == errors.__name__
+]
+
+
+def test_every_class_is_in_the_table_with_its_exit_code() -> None:
+    table = {name: int(code) for name, code, _, _ in rows(4)}
+    assert table == {kind.__name__: kind.exit_code for kind in CLASSES}
+    assert all(issubclass(kind, ElmanError) for kind in CLASSES)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run, and with texts that can serve and that cannot."""
+    folder = tmp_path_factory.mktemp("errors")
+    (folder / "story.txt").write_text("Once upon a time, said he. \n" * 30)
+    (folder / "empty.txt").write_text("")
+    (folder / "short.txt").write_text("too short a text.")
+    (folder / "latin.txt").write_bytes(b"caf\xe9")
+    (folder / "folder").mkdir()
+    settings = Settings(
+        text=str(folder / "story.txt"), hidden=4, seq_len=8, batch_size=16, epochs=1
+    )
+    training = Training(settled(settings))
+    training.fit()
+    with atomic.new_folder(folder / "run") as part:
+        training.write(part)
+    codec = codec_of()
+    arch = PairArchitecture(len(codec.source.vocab), len(codec.target.vocab), 4, 4)
+    with atomic.new_folder(folder / "pairs") as part:
+        pair_run.write(part, arch, encoder_decoder.initial(arch), codec, None, ())
+    return folder
+
+
+@pytest.mark.parametrize(("command", "message"), rows(2), ids=[row[0] for row in rows(2)])
+def test_a_command_says_what_the_page_says(
+    made: Path,
+    command: str,
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before = sorted(made.rglob("*"))
+    monkeypatch.chdir(made)
+    monkeypatch.setattr(sys, "argv", shlex.split(command))
+    monkeypatch.setattr(sys.stdout, "reconfigure", lambda **_: None, raising=False)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith(f"elman: {message}")
+    assert sorted(made.rglob("*")) == before
+
+
+@pytest.mark.parametrize(("name", "content", "message"), rows(3))
+def test_a_file_is_refused_as_the_page_says(
+    made: Path, name: str, content: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(made)
+    config, file = Path("run/config.json"), Path("run") / name
+    good = file.read_bytes() if file.exists() else None
+    settings = config.read_bytes()
+    file.write_text(content)
+    try:
+        with pytest.raises(ElmanError) as error:
+            if name == "training.json":
+                config.unlink()
+                with run_folder.resumed_training(Path("run")):
+                    pass
+            elif name == "history.csv":
+                compare.compare([Path("run")], Path("curves.png"), print)
+            else:
+                elman.load("run")
+        assert str(file) in str(error.value)
+        assert message in str(error.value)
+        assert len(str(error.value).splitlines()) == 1
+    finally:
+        config.write_bytes(settings)
+        file.unlink()
+        if good is not None:
+            file.write_bytes(good)
+
+
+def test_the_packages_of_an_extra_are_words_for_pip(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert errors.requirements("jax").split()[0].startswith('"')
+    assert [word.strip('"').partition(">")[0] for word in errors.requirements("jax").split()] == [
+        *("flax", "jax", "optax")
+    ]
+    assert "python_version" not in errors.requirements("mxnet")
+    assert errors.requirements("none") == ""
+    missing = ModuleNotFoundError(name="flax")
+    assert 'flax is not installed: pip install "flax>=' in str(errors.not_installed("jax", missing))
+
+    def unknown(name: str) -> None:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "requires", unknown)
+    assert "pip install flax, or" in str(errors.not_installed("jax", missing))

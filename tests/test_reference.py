@@ -1,0 +1,57 @@
+"""The reference lists what users need of each class; docs/members.py decides it."""
+
+import runpy
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from elman import numpy
+from elman.text.vocab import Vocab
+from elman.training.trainer import Trainer
+
+MEMBERS = Path(__file__).parents[2] / "docs" / "members.py"
+
+
+@pytest.fixture
+def extension(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The extension of Griffe, without Griffe."""
+    monkeypatch.setitem(sys.modules, "griffe", SimpleNamespace(Extension=object))
+    return runpy.run_path(str(MEMBERS))["Listed"]()
+
+
+def listed(extension: Any, kind: type) -> list[str]:
+    """The methods and properties of a class that the reference lists, in the order of the text."""
+    members = {
+        name: SimpleNamespace(is_function=callable(value), labels={"property"})
+        for name, value in vars(kind).items()
+        if callable(value) or isinstance(value, property)
+    }
+    extension.on_class_members(cls=SimpleNamespace(name=kind.__name__, members=members))
+    return [name for name in members if name != "__init__"]
+
+
+def test_a_trainer_is_listed_with_the_books_hooks_and_none_of_the_loops(extension: Any) -> None:
+    names = listed(extension, Trainer)
+    assert names[names.index("fit") : names.index("stop")] == ["fit", "fit_epoch"]
+    assert {"prepare_data", "prepare_model", "prepare_batch"} < set(names)
+    assert not {"__setstate__", "move_model", "prepare_optimizer", "state_dict"} & set(names)
+    assert listed(extension, numpy.Trainer) == ["clip_gradients"]
+
+
+def test_operators_are_listed_and_no_other_special_methods(extension: Any) -> None:
+    names = listed(extension, Vocab)
+    assert [name for name in names if name.startswith("__")] == ["__getitem__"]
+
+
+def test_a_listed_name_that_is_gone_ends_the_build(extension: Any) -> None:
+    """Another class may have one of the same name."""
+    found: dict[str, dict[str, Any]] = {}
+    for kind, name in extension.left - {("Trainer", "stop")}:
+        found.setdefault(kind, {})[name] = SimpleNamespace(is_function=True)
+    for kind, members in found.items():
+        extension.on_class_members(cls=SimpleNamespace(name=kind, members=members))
+    with pytest.raises(ValueError, match=r"lists what no class has: \[\('Trainer', 'stop'\)\]"):
+        extension.on_package()

@@ -1,0 +1,137 @@
+"""Files are read block by block, and where the blocks end changes nothing."""
+
+import gzip
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from elman.errors import ElmanError
+from elman.files import regular
+from elman.text import text_files
+from elman.text.tokenizers import TOKENIZERS, clean, cleaned, pieces
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
+
+
+def cut(text: str, size: int) -> list[str]:
+    return [text[start : start + size] for start in range(0, len(text), size)]
+
+
+@given(text=texts, size=st.integers(1, 9), packed=st.booleans(), mark=st.booleans())
+def test_blocks_are_the_text_whatever_their_size(
+    tmp_path_factory: pytest.TempPathFactory, text: str, size: int, packed: bool, mark: bool
+) -> None:
+    path = tmp_path_factory.mktemp("texts") / "text"
+    content = b"\xef\xbb\xbf" * mark + text.encode()
+    path.write_bytes(gzip.compress(content) if packed else content)
+    advanced: list[int] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(text_files, "BLOCK_BYTES", size)
+        found = "".join(text_files.blocks([path, path], advanced.append))
+    wanted = content.decode("utf-8-sig")
+    assert found == wanted + wanted
+    assert sum(advanced) == 2 * path.stat().st_size
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such pipes")
+def test_a_file_that_would_have_to_be_waited_for_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe = tmp_path / "kmsg"  # as /proc/kmsg it looks like a file, and may have nothing to read
+    os.mkfifo(pipe)
+    monkeypatch.setattr(regular, "_check_regular", lambda path, status: None)
+    with pipe.open("r+b", buffering=0):
+        for read in (lambda: list(text_files.blocks([pipe])), lambda: regular.read(pipe, 9)):
+            with pytest.raises(ElmanError, match="kmsg: it is not a regular file"):
+                read()
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+@given(text=st.text(st.sampled_from(" \n\t\x1c\u180e\u3000aé,")), size=st.integers(1, 9))
+def test_pieces_have_the_tokens_of_the_whole(name: str, text: str, size: int) -> None:
+    used = TOKENIZERS[name]
+    split = [token for piece in pieces(cut(text, size), used.cut) for token in used.split(piece)]
+    assert split == used.split(text)
+
+
+@given(text=st.text(st.sampled_from(" aB,\né")), size=st.integers(1, 9))
+def test_cleaning_in_blocks_is_cleaning(text: str, size: int) -> None:
+    assert "".join(cleaned(cut(text, size))) == clean(text)
+
+
+@given(text=texts, size=st.integers(1, 9), name=st.sampled_from(sorted(TOKENIZERS)))
+def test_numbers_in_the_order_of_first_sight_are_those_of_the_tokens(
+    text: str, size: int, name: str
+) -> None:
+    used = TOKENIZERS[name]
+    encoder = used.encoder(())
+    found = [encoder.ids(piece).tolist() for piece in pieces(cut(text, size), used.cut)]
+    assert [encoder.tokens[number] for piece in found for number in piece] == used.split(text)
+    again = used.encoder(encoder.tokens)
+    assert len(again) == len(encoder) == len(set(encoder.tokens))
+    assert again.ids(text).tolist() == [number for piece in found for number in piece]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (b"\xef\xbb\xbfgood \xff bad", "is not UTF-8 text: byte 8 is 0xff"),
+        (b"cut off \xc3", "is not UTF-8 text: byte 8 is 0xc3"),
+        (gzip.compress(b"good \xff bad", mtime=0), "is not UTF-8 text: byte 5 is 0xff"),
+        (gzip.compress(b"a text that is cut off", mtime=0)[:-12], "cannot read"),
+        (gzip.compress(b"a text that is changed", mtime=0)[:-8] + b"12345678", "cannot read"),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 4, 1 << 20])
+def test_bytes_that_are_not_text_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, message: str, size: int
+) -> None:
+    monkeypatch.setattr(text_files, "BLOCK_BYTES", size)
+    path = tmp_path / "text"
+    path.write_bytes(content)
+    with pytest.raises(ElmanError, match=message):
+        list(text_files.blocks([path]))
+
+
+def test_a_file_named_gz_must_be_gzip_compressed(tmp_path: Path) -> None:
+    path = tmp_path / "text.gz"
+    path.write_text("plain")
+    with pytest.raises(ElmanError, match=r"cannot read .*: Not a gzipped file"):
+        list(text_files.blocks([path]))
+
+
+def test_words_longer_than_the_limit_are_refused() -> None:
+    with pytest.raises(ElmanError, match=r"must have a word boundary within"):
+        list(pieces(["long" * 200_000] * 2, TOKENIZERS["word"].cut))
+    assert len(list(pieces(["long" * 200_000] * 2, TOKENIZERS["char"].cut))) == 2
+
+
+@pytest.mark.parametrize("error", [ValueError, OSError])
+def test_an_error_in_a_progress_callback_is_not_reported_as_one_of_the_text(
+    tmp_path: Path, error: type[Exception]
+) -> None:
+    path = tmp_path / "text"
+    path.write_text("a text")
+
+    def advance(read: int) -> None:
+        raise error("no terminal")
+
+    with pytest.raises(error, match="no terminal"):
+        list(text_files.blocks([path], advance))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such pipes")
+def test_standard_input_that_others_have_set_not_to_wait_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    end, other_end = os.pipe()
+    os.set_blocking(end, False)
+    with open(end) as file, open(other_end, "wb", buffering=0) as written:
+        monkeypatch.setattr("sys.stdin", file)
+        written.write(b"Once")
+        assert text_files.standard_input().read(4) == b"Once"
+        assert os.get_blocking(end)  # else the next read would find an end here
