@@ -31,7 +31,9 @@ UV_NAMES = {
 ASKED = "parity", "batch", "cli", "codec", "dynamic", "resume", "text_model", "slow_sgd"
 OF_THE_BASE = [
     # The folders with slow fixtures come first: xdist balances what is left at the end.
-    *(f"tests/{name}" for name in ("cli", "files", "text", "data", "model", "training", "inference", "book", "runs", "experiments", "numpy_module", "engine", "api")),
+    *(f"tests/{name}" for name in ("cli", "runs", "experiments", "training", "data", "text")),
+    *(f"tests/{name}" for name in ("files", "model", "inference", "book", "logs", "sweeps")),
+    *(f"tests/{name}" for name in ("numpy_module", "engine", "api", "package")),
     *(f"tests/frameworks/test_{name}.py" for name in ASKED),
     *("--framework", "numba"),
 ]

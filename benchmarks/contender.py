@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from turns import Work, answer
 
-from elman.data.corpus import time_machine
+from elman.text.time_machine import time_machine
 
 SCORED = 1_000_000
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from reporting import print_header, print_machine, print_row
 
-from elman.data.corpus import time_machine
+from elman.text.time_machine import time_machine
 
 ENVIRONMENT = os.environ | {
     "OMP_NUM_THREADS": "1",

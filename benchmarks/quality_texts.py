@@ -20,8 +20,8 @@ from functools import partial
 from io import StringIO
 from pathlib import Path
 
-from elman.data.corpus import time_machine
 from elman.data.parts import part_ends
+from elman.text.time_machine import time_machine
 
 SHARES = (0.9, 0.1, 0.0)
 LONGEST = 10_000_000  # characters; reading the rest of the dictionary would take minutes

@@ -27,7 +27,7 @@ from matplotlib import pyplot
 from reporting import processor, save_plot
 
 from elman import numba
-from elman.data.corpus import time_machine
+from elman.text.time_machine import time_machine
 from elman.training import checkpoint
 from elman.training.schedule import Best
 

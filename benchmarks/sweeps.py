@@ -23,7 +23,7 @@ from pathlib import Path
 
 from reporting import print_header, print_machine, print_row
 
-from elman.data.corpus import time_machine
+from elman.text.time_machine import time_machine
 
 SPACE = (
     "hidden=32..512:log, layers=1..2, embedding=16..128, cell=gru|lstm, lr=0.0005..0.02:log, "

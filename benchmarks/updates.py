@@ -16,7 +16,7 @@ import numpy as np
 from limits import Job
 from turns import Work, answer, started, take_turns
 
-from elman.data.batch import Batch
+from elman.data.batches import Batch
 from elman.model.weights import Architecture, initial
 from frameworks import ENVIRONMENT
 

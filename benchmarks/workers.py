@@ -32,9 +32,9 @@ from pathlib import Path
 
 from reporting import print_header, print_machine, print_row
 
-from elman.data.corpus import time_machine
 from elman.model import weights
 from elman.model.weights import Architecture
+from elman.text.time_machine import time_machine
 from frameworks import ENVIRONMENT
 
 sys.path.append(str(Path(__file__).parents[1]))  # the folder of tests

@@ -14,10 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elman import numpy as specification
-from elman.book import names, rnnlm
+from elman.book import names, rnnlm, text_file, time_machine
 from elman.book.names import *  # noqa: F403
 from elman.book.overrides import Originals
-from elman.data import corpus
 from elman.errors import ElmanError, alternatives
 from elman.inference.language_model import CompiledModel, check_ids, integers
 from elman.kernels import numba as _numba
@@ -420,14 +419,14 @@ class Trainer(specification.Trainer):
 CLIPPING = Originals(Trainer, ["clip_gradients", "measure_gradients"])
 
 
-class TimeMachine(corpus.TimeMachine):
+class TimeMachine(time_machine.TimeMachine):
     """The Time Machine in overlapping windows, as in d2l, with 32-bit ids."""
 
-    __init__ = corpus.TimeMachine.build_windows
+    __init__ = time_machine.TimeMachine.build_windows
     id_type = np.int32
 
 
-class TextFile(corpus.TextFile):
+class TextFile(text_file.TextFile):
     """Text of any size, as in `elman.numpy`, with 32-bit ids."""
 
     id_type = np.int32

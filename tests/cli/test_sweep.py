@@ -27,6 +27,7 @@ from elman.errors import ElmanError
 from elman.inference.evaluation import evaluate
 from elman.numpy import RNN, RNNLM, TextFile
 from elman.runs.settings import Settings
+from elman.sweeps.report import _draw_trials, command
 from elman.sweeps.sweep import (
     BEHIND,
     COMPARED,
@@ -37,8 +38,6 @@ from elman.sweeps.sweep import (
     begin,
     check_texts,
 )
-from elman.sweeps.sweep_plots import _draw_trials
-from elman.sweeps.sweep_report import command
 from elman.training.callback import Callback
 from elman.training.history import Epoch
 from tests.conftest import Command, CommandIn, command_line

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from elman.book.module import Classifier, Module
-from elman.data.batch import Batch
+from elman.data.batches import Batch
 from elman.errors import ElmanError
 from elman.training.history import Epoch
 from tests.training.own_steps import Stepping

@@ -240,7 +240,7 @@ class Guess(CompiledModel):
 def test_memory_does_not_grow_with_the_text(tmp_path: Path) -> None:
     for name, times in (("small", 20), ("large", 160)):
         (tmp_path / f"{name}.txt").write_text(TEXT * 100 * times, encoding="utf-8")
-    tests = str(Path(__file__).parents[3])
+    tests = str(Path(__file__).parents[2])
     done = subprocess.run(
         [sys.executable, "-c", MEMORY],
         cwd=tmp_path,

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from elman.data import corpus, splits
+from elman.data import splits
 from elman.numpy import TextFile
+from elman.text import time_machine
 from elman.text.vocab import Vocab
 
 
@@ -25,7 +26,7 @@ def warnings_of(caplog: pytest.LogCaptureFixture, path: Path, content: str, name
 def test_a_sorted_text_gets_a_warning_and_a_shuffled_one_none(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    words = sorted({*re.findall("[a-z]+", corpus.time_machine().lower())})
+    words = sorted({*re.findall("[a-z]+", time_machine.time_machine().lower())})
     shuffled = random.Random(0).sample(words, len(words))
     (told,) = warnings_of(caplog, tmp_path / "a.txt", "\n".join(words), "char")
     assert told.startswith("the validation part differs from the training part")
@@ -37,7 +38,7 @@ def test_a_sorted_text_gets_a_warning_and_a_shuffled_one_none(
 def test_the_time_machine_comes_in_no_order(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
-    told = warnings_of(caplog, tmp_path / "text.txt", corpus.time_machine(), name)
+    told = warnings_of(caplog, tmp_path / "text.txt", time_machine.time_machine(), name)
     assert not any("unlike" in line for line in told)
 
 

@@ -380,7 +380,7 @@ def test_a_store_that_is_cut_while_it_is_read_is_told_of(
     code = (
         "import os\n"
         "from pathlib import Path\n"
-        "from elman.data.corpus import TextFile\n"
+        "from elman.book.text_file import TextFile\n"
         "from elman.errors import ElmanError\n"
         "from elman.inference.evaluation import evaluate_tokens\n"
         "from elman.inference.language_model import CompiledModel\n"

@@ -13,7 +13,7 @@ import pytest
 
 from elman import numba as engine
 from elman.errors import ElmanError
-from elman.experiments import calibration
+from elman.experiments import speed
 from elman.kernels.codegen import cache
 from elman.kernels.host import compiling
 from elman.model.weights import Architecture, initial
@@ -113,8 +113,8 @@ def test_the_speed_is_measured_with_kernels_for_its_own_batches(
     monkeypatch.setattr(
         engine.RNNLM, "compile", lambda model, batch, training=True: compiled.append(batch)
     )
-    calibration.operations_per_second(engine, "single")
-    assert {*compiled} == {calibration.BATCH}
+    speed.operations_per_second(engine, "single")
+    assert {*compiled} == {speed.BATCH}
 
 
 def miss() -> None:
@@ -226,7 +226,7 @@ def test_nothing_is_compiled_beside_a_measurement(
 
     if not measures:
         monkeypatch.setattr(engine.Trainer, "compiles_beside", property(lambda _: True, ignore))
-    probe = calibration.Probe(engine, 0, {}, updates=2)
+    probe = speed.Probe(engine, 0, {}, updates=2)
     trainer, _ = probe.train(Architecture("rnn", 11, 70), 1, 1, Noting())
     assert proceeds == [not measures] * 2
     assert trainer._second_process is None

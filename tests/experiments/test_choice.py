@@ -11,8 +11,8 @@ from elman.data import survey
 from elman.data.prepare import prepare
 from elman.errors import ElmanError
 from elman.experiments import choice, recipe
-from elman.experiments.calibration import operations_per_second
 from elman.experiments.choice import choose
+from elman.experiments.speed import operations_per_second
 from elman.experiments.train import Training
 from elman.runs.settings import Settings, check_given
 

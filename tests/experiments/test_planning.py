@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from elman.experiments import calibration, planning
-from elman.experiments.calibration import operations_of
+from elman.experiments import planning
+from elman.experiments import speed as speeds
 from elman.experiments.planning import (
     MAX_OPERATIONS,
     MAX_WEIGHTS,
@@ -20,6 +20,7 @@ from elman.experiments.planning import (
     part_of_update,
     task_of,
 )
+from elman.experiments.speed import operations_of
 from elman.model import weights
 from elman.model.weights import Architecture
 from elman.runs.settings import Settings
@@ -131,7 +132,7 @@ def test_a_large_update_is_measured_on_a_part_of_it_and_scaled(
 
 
 def measured(one: Task, monkeypatch: pytest.MonkeyPatch) -> float:
-    monkeypatch.setattr(calibration, "perf_counter", itertools.count().__next__)
+    monkeypatch.setattr(speeds, "perf_counter", itertools.count().__next__)
     return measure(one, 1).seconds
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from elman import numpy as specification
 from elman.book import rnnlm
-from elman.data.batch import Batch
+from elman.data.batches import Batch
 from elman.model.weights import Architecture, Weights
 from tests.parity import IDS, LARGE, relative, some_weights
 

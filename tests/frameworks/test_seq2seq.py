@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from elman.data.batch import Batch
+from elman.data.batches import Batch
 from elman.errors import ElmanError
 from elman.inference import language_model
 from elman.model import encoder_decoder

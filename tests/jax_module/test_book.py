@@ -17,7 +17,8 @@ from elman import numpy as specification
 from elman.errors import ElmanError
 from elman.jax.compiled import compiled
 from elman.model.cells import CELLS, Cell, make_layers
-from tests import book, docs
+from tests import book_checks as book
+from tests import docs
 
 UNOPTIMIZED = "jax_disable_most_optimizations"
 

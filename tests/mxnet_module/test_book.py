@@ -13,7 +13,7 @@ from mxnet import autograd, gluon, np, npx
 from mxnet.gluon import nn, rnn
 
 from elman import mxnet as d2l
-from tests import book
+from tests import book_checks as book
 from tests.conftest import Command
 
 

@@ -18,7 +18,7 @@ from elman.model.encoder_decoder import PairArchitecture
 from elman.model.weights import Architecture
 from elman.mxnet.data import from_numpy
 from elman.mxnet.weights import layer_parameters, parameters_by_name
-from tests import book
+from tests import book_checks as book
 from tests.frameworks.test_parity import relative
 
 CLOSE = {"float64": 1e-10, "float32": 1e-5}

@@ -19,9 +19,9 @@ from good_files import Good, copied, files
 from spoiling import FLOATS, NUMBERS, STORY, Chance
 
 import elman
+from elman.book.text_file import TextFile
 from elman.cli import main as command_line
 from elman.data import store
-from elman.data.corpus import TextFile
 from elman.errors import ElmanError
 from elman.experiments import train
 from elman.files import json_files, tensors

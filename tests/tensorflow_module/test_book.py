@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from elman import tensorflow as d2l
 from elman.tensorflow.keras import KERAS_3
-from tests import book
+from tests import book_checks as book
 
 
 def set_seed() -> None:

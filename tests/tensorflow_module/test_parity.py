@@ -14,7 +14,7 @@ from elman.errors import ElmanError
 from elman.model import weights
 from elman.model.cells import CELLS, make_layers
 from elman.tensorflow.weights import _to_keras
-from tests import book
+from tests import book_checks as book
 
 
 @pytest.mark.parametrize("layers", [1, 2])

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from elman import torch as d2l
-from tests import book
+from tests import book_checks as book
 
 
 @pytest.mark.skipif(not book.SEED.exists(), reason="the seed document is not beside the checkout")

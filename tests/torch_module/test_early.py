@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from elman.data.batch import Batch
+from elman.data.batches import Batch
 from elman.errors import ElmanError
 from elman.torch.step import Step
 from elman.training.workers import early

@@ -13,7 +13,7 @@ from elman.errors import ElmanError
 from elman.model import weights
 from elman.model.weights import Architecture
 from elman.training.schedule import Best
-from tests import book
+from tests import book_checks as book
 from tests.frameworks.test_parity import ARCHITECTURES
 from tests.parity import relative
 

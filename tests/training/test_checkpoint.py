@@ -201,7 +201,7 @@ def test_wherever_writing_fails_a_whole_checkpoint_is_left(tmp_path: Path, name:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 def test_wherever_a_write_is_killed_a_whole_checkpoint_is_left() -> None:
-    command = [sys.executable, str(Path(__file__).parents[2] / "robustness" / "faults.py")]
+    command = [sys.executable, str(Path(__file__).parents[1] / "robustness" / "faults.py")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "| kill | at each of" in done.stdout

@@ -108,7 +108,7 @@ class MTFraEng(Pairs):
     `src_vocab` and `tgt_vocab` have the tokens that occur twice or more.
     """
 
-    # The __init__ of a framework's MTFraEng; why it is not one here, corpus.TimeMachine says.
+    # The __init__ of a framework's MTFraEng; why it is not one here, time_machine.TimeMachine says.
     def build_pairs(
         self,
         batch_size: int,

@@ -58,8 +58,8 @@ def sweep(
     each. Trials that fall behind end early. Settings marked [book: ...] are chosen for your text
     unless you give or search them.
     """
+    from elman.sweeps import report
     from elman.sweeps import sweep as sweeps
-    from elman.sweeps import sweep_report
     from elman.training.curve_files import load_matplotlib
 
     if resume is not None:
@@ -82,5 +82,5 @@ def sweep(
         except (InterruptedWorkError, KeyboardInterrupt) as error:
             cure = f"go on with elman sweep --resume {folder}"
             raise InterruptedWorkError(f"interrupted: {cure}") from error
-        for line in sweep_report.lines(worker):
+        for line in report.lines(worker):
             show(line)

@@ -14,9 +14,9 @@ from elman.data.survey import separate_lines, suitable_tokens
 from elman.data.text import Text, TokenOptions, read_text
 from elman.errors import ElmanError, alternatives
 from elman.experiments import pair_recipe, recipe
-from elman.experiments.calibration import operations_per_second
 from elman.experiments.origin import Origin, named
 from elman.experiments.recipe import Facts
+from elman.experiments.speed import operations_per_second
 from elman.files import regular
 from elman.logs.tensorboard import check_installed
 from elman.runs.frameworks import count_gpus, default_for_pairs, framework_module

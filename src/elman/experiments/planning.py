@@ -23,9 +23,9 @@ from elman.errors import (
     require_number,
 )
 from elman.experiments import recipe
-from elman.experiments.calibration import Probe, operations_of
 from elman.experiments.choice import choose, default_shards
 from elman.experiments.recipe import Facts, counted
+from elman.experiments.speed import Probe, operations_of
 from elman.experiments.train import build_options
 from elman.files import memory
 from elman.files.long_work import showing

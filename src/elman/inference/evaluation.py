@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from elman.data import corpus, splits, store, tokenization
+from elman.data import splits, store, tokenization
 from elman.data.sizes import Size, occurrences
 from elman.data.token_writer import Tokens
 from elman.errors import ElmanError
@@ -22,6 +22,7 @@ from elman.model.metrics import Evaluation
 from elman.text import in_memory, text_files
 from elman.text.codec import Codec
 from elman.text.in_memory import TextLike
+from elman.text.time_machine import time_machine
 from elman.text.tokenizers import Tokenizer
 from elman.valid_values import EDITIONS, TIME_MACHINE
 
@@ -71,7 +72,7 @@ def tokens_of(text: TextLike, codec: Codec, edition: str | None = None) -> Token
     if not in_memory.is_named(text):
         return _tokens(in_memory.blocks_of(text), codec)
     if text == TIME_MACHINE:
-        return _tokens(corpus.time_machine(edition or EDITIONS[0]), codec)
+        return _tokens(time_machine(edition or EDITIONS[0]), codec)
     if text == text_files.STDIN:
         return _tokens(text_files.blocks_of_standard_input(), codec)
     path = Path(os.fspath(text))  # type: ignore[arg-type]

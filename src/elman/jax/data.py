@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from elman.book import data_module, translation
-from elman.data import corpus
+from elman.book import data_module, text_file, time_machine, translation
 
 __all__ = ["DataModule", "MTFraEng", "PairsFile", "TextFile", "TimeMachine"]
 
@@ -16,13 +15,13 @@ class DataModule(data_module.DataModule):
         return array.astype(np.int32) if array.dtype == np.int64 else array
 
 
-class TimeMachine(corpus.TimeMachine, DataModule):
+class TimeMachine(time_machine.TimeMachine, DataModule):
     """The Time Machine in overlapping windows, as in d2l."""
 
-    __init__ = corpus.TimeMachine.build_windows
+    __init__ = time_machine.TimeMachine.build_windows
 
 
-class TextFile(corpus.TextFile, DataModule):
+class TextFile(text_file.TextFile, DataModule):
     """Text of any size, in three parts that do not overlap: `train`, `val`, `test`."""
 
 

@@ -9,7 +9,7 @@ from jax import numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jax.tree_util import GetAttrKey
 
-from elman.data.batch import Batch
+from elman.data.batches import Batch
 from elman.jax.arrays import numpy
 from elman.jax.compiled import compiled
 from elman.jax.optimizers import name_of

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from elman.data.batch import Batch
-from elman.data.batches import ShardedLoader
+from elman.data.batches import Batch, ShardedLoader
 from elman.errors import ElmanError, escaped
 from elman.files.paths import as_path, os_error
 from elman.files.tensors import all_finite

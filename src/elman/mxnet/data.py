@@ -5,8 +5,7 @@ from typing import Any
 import numpy as _numpy
 from mxnet import nd, np
 
-from elman.book import data_module, translation
-from elman.data import corpus
+from elman.book import data_module, text_file, time_machine, translation
 from elman.mxnet.arrays import numpy
 
 __all__ = ["DataModule", "MTFraEng", "PairsFile", "TextFile", "TimeMachine"]
@@ -29,13 +28,13 @@ def from_numpy(array: _numpy.ndarray) -> np.ndarray:
     return nd.from_numpy(array.copy(), array_cls=np.ndarray)
 
 
-class TimeMachine(corpus.TimeMachine, DataModule):
+class TimeMachine(time_machine.TimeMachine, DataModule):
     """The Time Machine in overlapping windows, as in d2l."""
 
-    __init__ = corpus.TimeMachine.build_windows
+    __init__ = time_machine.TimeMachine.build_windows
 
 
-class TextFile(corpus.TextFile, DataModule):
+class TextFile(text_file.TextFile, DataModule):
     """Text of any size, in three parts that do not overlap: `train`, `val`, `test`."""
 
 

@@ -8,7 +8,7 @@ import numpy as _numpy
 from mxnet import autograd, gluon, np, npx
 from mxnet.gluon import nn
 
-from elman.data.batch import Batch
+from elman.data.batches import Batch
 from elman.files import memory
 from elman.mxnet.arrays import cpu, numpy
 from elman.mxnet.data import from_numpy

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from elman.data.batch import Batch
+from elman.data.batches import Batch
 from elman.model.weights import Weights
 from elman.numpy.arrays import Array
 from elman.numpy.optimizers import NumPyOptimizer

@@ -6,7 +6,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from elman.data.corpus import TextFile, TimeMachine
+from elman.book.text_file import TextFile
+from elman.book.time_machine import TimeMachine
 from elman.errors import ElmanError
 from elman.model.cell_checks import fingerprint
 from elman.model.weights import Architecture

@@ -5,8 +5,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from elman.book import data_module, translation
-from elman.data import corpus
+from elman.book import data_module, text_file, time_machine, translation
 from elman.tensorflow.arrays import numpy
 
 __all__ = ["DataModule", "MTFraEng", "PairsFile", "TextFile", "TimeMachine"]
@@ -32,13 +31,13 @@ class Text(DataModule):
         return tf.constant(array, tf.int32)
 
 
-class TimeMachine(corpus.TimeMachine, Text):
+class TimeMachine(time_machine.TimeMachine, Text):
     """The Time Machine in overlapping windows, as in d2l."""
 
-    __init__ = corpus.TimeMachine.build_windows
+    __init__ = time_machine.TimeMachine.build_windows
 
 
-class TextFile(corpus.TextFile, Text):
+class TextFile(text_file.TextFile, Text):
     """Text of any size, in three parts that do not overlap: `train`, `val`, `test`."""
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from elman.data.batch import Batch
+from elman.data.batches import Batch
 from elman.files import memory
 from elman.tensorflow.arrays import numpy
 from elman.tensorflow.compiled import Compiled

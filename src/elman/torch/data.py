@@ -5,8 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from elman.book import data_module, translation
-from elman.data import corpus
+from elman.book import data_module, text_file, time_machine, translation
 from elman.torch.arrays import numpy
 
 __all__ = ["DataModule", "MTFraEng", "PairsFile", "TextFile", "TimeMachine"]
@@ -24,13 +23,13 @@ class DataModule(data_module.DataModule):
         return numpy(tensor) if isinstance(tensor, torch.Tensor) else super().to_array(tensor)
 
 
-class TimeMachine(corpus.TimeMachine, DataModule):
+class TimeMachine(time_machine.TimeMachine, DataModule):
     """The Time Machine in overlapping windows, as in d2l."""
 
-    __init__ = corpus.TimeMachine.build_windows
+    __init__ = time_machine.TimeMachine.build_windows
 
 
-class TextFile(corpus.TextFile, DataModule):
+class TextFile(text_file.TextFile, DataModule):
     """Text of any size, in three parts that do not overlap: `train`, `val`, `test`."""
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from elman.data.batch import Batch
+from elman.data.batches import Batch
 from elman.errors import ElmanError
 from elman.files import memory
 from elman.model.weights import Weights, is_recurrent

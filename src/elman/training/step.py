@@ -13,7 +13,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from elman.data.batch import Batch
+from elman.data.batches import Batch
 from elman.training.checkpoint import flatten_state, unflatten_state
 
 Arrays = Mapping[str, NDArray[Any]]

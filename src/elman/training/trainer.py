@@ -16,8 +16,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from elman.data.batch import Batch
-from elman.data.batches import ShardedBatch
+from elman.data.batches import Batch, ShardedBatch
 from elman.errors import (
     DivergedError,
     ElmanError,

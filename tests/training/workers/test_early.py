@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from elman.data.batch import Batch
+from elman.data.batches import Batch
 from elman.errors import ElmanError
 from elman.training.workers import early
 from elman.training.workers.early import EARLY, EarlySending, early_parts

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from elman.data.batch import Batch
+from elman.data.batches import Batch
 from elman.errors import ElmanError
 from elman.training.step import EarlyStep
 from elman.training.workers.processes import TreeSum, Workers, remaining

@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import numpy as safetensors
 
-from elman.data.batch import Batch
-from elman.data.batches import ShardedBatch, ShardedLoader
+from elman.data.batches import Batch, ShardedBatch, ShardedLoader
 from elman.errors import ElmanError
 from elman.training.step import Arrays, EarlyStep, GradientStep, WrappedStep
 from elman.training.workers.early import EarlySending, early_parts

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import elman
-from elman.data import corpus
 from elman.inference.language_model import generate
 from elman.inference.sampling import Sampler
+from elman.text import time_machine
 from elman.text.tokenizers import clean
 from elman.text.vocab import Vocab
 
@@ -22,7 +22,7 @@ SEED = SHARED / "seed" / "rnn-concise.md"
 
 def d2l_edition() -> str:
     """D2L's text, from beside the checkout."""
-    return corpus.time_machine("d2l", root=str(SHARED / "data"))
+    return time_machine.time_machine("d2l", root=str(SHARED / "data"))
 
 
 def assert_writes_like_the_book(model: Any, vocab: Vocab) -> None:
@@ -33,7 +33,7 @@ def assert_writes_like_the_book(model: Any, vocab: Vocab) -> None:
     engine 65 to 74 % of the words were the book's and 21 to 29 % of the pairs in a row, and after
     two epochs 5 to 42 % and 0 to 3 %.
     """
-    book, prefix = clean(corpus.time_machine()), vocab[list("it has")]
+    book, prefix = clean(time_machine.time_machine()), vocab[list("it has")]
     ids = generate(model, prefix, 1000, Sampler(temperature=0.5))
     words = "".join(vocab.to_tokens([*prefix, *ids])).split()[2:-1]  # the last is cut
     assert _share_in(book, words) >= 0.5, words

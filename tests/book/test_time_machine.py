@@ -11,17 +11,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from elman.data import corpus
 from elman.data.prepare import prepare
 from elman.errors import ElmanError
 from elman.numpy import TextFile, TimeMachine
+from elman.text import time_machine
 from elman.text.tokenizers import clean
 
-D2L_EDITION = Path(__file__).parents[3].parent / "shared" / "data" / "timemachine.txt"
+D2L_EDITION = Path(__file__).parents[2].parent / "shared" / "data" / "timemachine.txt"
 
 
 def test_gutenberg_edition_is_the_story_and_nothing_else() -> None:
-    text = corpus.time_machine()
+    text = time_machine.time_machine()
     assert text.startswith("I.\n Introduction\n\n\nThe Time Traveller (for so it will be")
     assert text.endswith("mutual tenderness\nstill lived on in the heart of man.\n")
     assert "Gutenberg" not in text
@@ -38,8 +38,8 @@ def test_gutenberg_edition_has_the_books_28_symbols() -> None:
 @pytest.mark.skipif(not D2L_EDITION.exists(), reason="D2L's edition is not beside the checkout")
 def test_d2l_edition_has_the_published_size() -> None:
     # 173,428 characters and 28 symbols: Dive into Deep Learning, section 9.2.
-    text = corpus.time_machine("d2l", root=str(D2L_EDITION.parent))
-    assert hashlib.sha1(text.encode()).hexdigest() == corpus.D2L_SHA1
+    text = time_machine.time_machine("d2l", root=str(D2L_EDITION.parent))
+    assert hashlib.sha1(text.encode()).hexdigest() == time_machine.D2L_SHA1
     ids, vocab = TimeMachine(2, 10).build(text)
     assert (len(ids), len(vocab)) == (173_428, 28)
 
@@ -49,24 +49,24 @@ def test_d2l_edition_is_downloaded_into_the_cache(
 ) -> None:
     def fetched(url: str, folder: str, sha1: str) -> str:
         assert url == "https://d2l-data.s3-accelerate.amazonaws.com/timemachine.txt"
-        assert sha1 == corpus.D2L_SHA1
+        assert sha1 == time_machine.D2L_SHA1
         (tmp_path / "book").write_text("a book")
         return str(tmp_path / "book")
 
-    monkeypatch.setattr(corpus, "download", fetched)
-    assert corpus.time_machine("d2l", root=str(tmp_path)) == "a book"
+    monkeypatch.setattr(time_machine, "download", fetched)
+    assert time_machine.time_machine("d2l", root=str(tmp_path)) == "a book"
 
 
 def test_an_unknown_edition_is_refused() -> None:
     with pytest.raises(ElmanError, match="edition must be gutenberg or d2l, got 'penguin'"):
-        corpus.time_machine("penguin")
+        time_machine.time_machine("penguin")
 
 
 def test_windows_and_targets_are_views_of_one_array() -> None:
     data = TimeMachine(batch_size=2, num_steps=10)
     assert data.X.base is not None
     assert np.shares_memory(data.X, data.Y)
-    assert data.X.shape == (len(clean(corpus.time_machine())) - 10, 10)
+    assert data.X.shape == (len(clean(time_machine.time_machine())) - 10, 10)
 
 
 def test_parts_of_a_file_do_not_overlap_and_leave_nothing_out(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import elman
-from elman.data import corpus, prepare
+from elman.data import prepare
 from elman.errors import ElmanError
 from elman.inference import evaluation, language_model
 from elman.inference.sampling import Sampler
@@ -31,6 +31,7 @@ from elman.numpy import (
     Vocab,
     download,
 )
+from elman.text import time_machine
 from elman.text.codec import Codec
 from elman.training.checkpoint import Checkpoints, read_newest
 from elman.training.schedule import Best, Schedule
@@ -141,7 +142,7 @@ def texts_and_runs() -> Calls:
             TimeMachine,
             {**sizes, "num_train": 10, "num_val": 5, "edition": "gutenberg"},
         ),
-        "time_machine": (corpus.time_machine, {"edition": "gutenberg"}),
+        "time_machine": (time_machine.time_machine, {"edition": "gutenberg"}),
         "Vocab": (Vocab, {"tokens": ["a", "b"], "min_freq": 0, "reserved_tokens": ["c"]}),
         "save": (elman.save, {"folder": text("run"), "model": model()}),
         "load": (elman.load, {"folder": text("none"), "framework": "numpy"}),

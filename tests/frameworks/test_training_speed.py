@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from elman.experiments import calibration
-from elman.experiments.calibration import BATCH, PROBE, STEPS, operations_per_second
+from elman.experiments import speed as speeds
+from elman.experiments.speed import BATCH, PROBE, STEPS, operations_per_second
 from elman.model.weights import products
 
 
@@ -24,7 +24,7 @@ def test_the_speed_is_that_of_updates_without_the_first(
         return update(step, batch)
 
     monkeypatch.setattr(step_type, "update", slow)
-    monkeypatch.setattr(calibration, "perf_counter", lambda: sum(taken))
+    monkeypatch.setattr(speeds, "perf_counter", lambda: sum(taken))
     speed = operations_per_second(module, module.fastest_precision())
     assert speed == pytest.approx(6 * products(PROBE) * BATCH * STEPS / 0.25)
     assert len(taken) == 4  # it ends when half a second is over
@@ -42,7 +42,7 @@ def test_the_speed_is_that_of_a_cell(
         lambda arch, *given, **named: built.append(arch) or build(arch, *given, **named),
     )
     times = iter(range(100))
-    monkeypatch.setattr(calibration, "perf_counter", lambda: next(times))
+    monkeypatch.setattr(speeds, "perf_counter", lambda: next(times))
     arch = replace(PROBE, cell=cell)
     speed = operations_per_second(module, "single", cell=cell)
     assert speed == 6 * products(arch) * BATCH * STEPS

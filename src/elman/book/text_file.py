@@ -1,209 +1,23 @@
-"""Data sets of text: The Time Machine in two editions, a file, or a token store."""
+"""Data set of a text of any size: a file, or a token store."""
 
-import hashlib
 import math
 from collections.abc import Sequence
-from importlib import resources
 from itertools import islice
-from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from elman.book.data_module import DataModule
 from elman.data import splits
-from elman.data.batch import Batch
 from elman.data.batch_settings import BatchSettings
-from elman.data.batches import Convert, Loader, Minibatches, SequenceBatches
-from elman.data.orders import check_window
+from elman.data.batches import Batch, Convert, Loader, SequenceBatches
 from elman.data.parts import PARTS, Sources
 from elman.data.sequences import Sequences
 from elman.data.sizes import Size
 from elman.data.text import Text, TokenOptions, read_text
-from elman.errors import ElmanError, require_at_least, require_one_of
-from elman.files.download import DATA_URL, download, sha1
-from elman.files.paths import as_path, user_cache
+from elman.errors import ElmanError
 from elman.text.codec import Codec
-from elman.text.tokenizers import Units, clean
-from elman.text.vocab import UNKNOWN, Vocab
-from elman.valid_values import EDITIONS
-
-D2L_SHA1 = "090b5e7e70c295757f55df93cb0a180b9691891a"
-GUTENBERG_SHA256 = "531e11d1185ca4a86cb7acf60fd45943c1591945aea40f4f1c1ea577dfd6e2d9"
-
-
-def time_machine(edition: str = "gutenberg", root: str = "../data") -> str:
-    """Text of The Time Machine by H. G. Wells, as edited by Project Gutenberg (35) or by D2L.
-
-    Gutenberg's edition is part of an installed package. D2L's edition is read from the folder
-    `root` or the user's cache, or downloaded into the cache. The digest of either is verified.
-    """
-    require_one_of(EDITIONS, edition=edition)
-    if edition == "gutenberg":
-        return _gutenberg()
-    found = as_path(root, "the folder of texts") / "timemachine.txt"
-    if sha1(found) != D2L_SHA1:
-        url = DATA_URL + "timemachine.txt"
-        cache = str(user_cache())
-        found = Path(download(url, cache, D2L_SHA1))
-    return found.read_text(encoding="utf-8")
-
-
-def _gutenberg() -> str:
-    """Text of Project Gutenberg without license, title page and table of contents."""
-    raw = (resources.files("word_text_counter") / "data" / "time_machine.txt").read_bytes()
-    if hashlib.sha256(raw).hexdigest() != GUTENBERG_SHA256:
-        raise ElmanError(
-            "the installed word-text-counter must contain the expected bytes: reinstall it with "
-            "pip install --force-reinstall 'word-text-counter==0.3.0'"
-        )
-    book = raw.decode("utf-8-sig").replace("\r\n", "\n")
-    body = book[book.index("\n I.\n") : book.index("*** END OF THE PROJECT GUTENBERG EBOOK")]
-    return body.strip() + "\n"
-
-
-def _sha256(raw_text: str) -> str:
-    return hashlib.sha256(raw_text.encode()).hexdigest()
-
-
-class TimeMachine(DataModule):
-    """The Time Machine in overlapping windows of `num_steps` ids, as in d2l.
-
-    The first `num_train` windows are for training, the next `num_val` for validation. `X` and `Y`
-    are all windows and their targets, (windows, num_steps), as views of one array of ids.
-    """
-
-    edition = "gutenberg"
-    text_sha256 = ""  # until `build_windows` reads the text
-    val_sha256 = test_sha256 = ""  # there are no files for these parts
-    num_steps: int
-    num_train: int
-    num_val: int
-    _ids: NDArray[Any] | None = None
-
-    # The __init__ of a framework's TimeMachine. It is not named __init__ here, because the book
-    # replaces that method with one that calls super().__init__() without arguments.
-    def build_windows(
-        self,
-        batch_size: int,
-        num_steps: int,
-        num_train: int = 10000,
-        num_val: int = 5000,
-        edition: str = "gutenberg",
-        seed: int = 0,
-    ) -> None:
-        """Read the text and divide it into windows.
-
-        - `batch_size`: windows in a batch.
-        - `num_steps`: characters in a window.
-        - `num_train`, `num_val`: windows for training, and the following windows for validation.
-        - `edition`: gutenberg, which is installed, or d2l, the book's file: read from the folder
-          `root` (../data) or downloaded once.
-        - `seed`: seed for the order of the training windows.
-        """
-        DataModule.__init__(self)
-        self.save_hyperparameters()
-        require_at_least(
-            1, batch_size=batch_size, num_steps=num_steps, num_train=num_train, num_val=num_val
-        )
-        require_at_least(0, seed=seed)
-        raw_text = self._download()
-        self.text_sha256 = _sha256(raw_text)
-        corpus, self.vocab = self.build(raw_text)
-        ids = np.asarray(corpus, self.id_type)
-        X, Y = _sliding_windows(ids, num_steps)
-        if len(X) < num_train + num_val:
-            raise ElmanError(
-                f"num_train + num_val must be {len(X)} or less, the windows of {num_steps} steps "
-                f"in the text, got {num_train + num_val}: use fewer"
-            )
-        self._ids = ids
-        self.X = self.to_tensor(X)
-        self.Y = self.to_tensor(Y)
-
-    def __repr__(self) -> str:
-        name = type(self).__name__
-        if "vocab" not in vars(self):  # a user's constructor may set other attributes
-            return f"{name}()"
-        windows = f"{self.num_train:,} windows of {self.num_steps} for training"
-        return (
-            f"{name}({self.edition} edition, {windows}, {self.num_val:,} for validation, "
-            f"vocabulary of {len(self.vocab)}, batches of {self.batch_size:,})"
-        )
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Attributes for a copy or a pickle, without windows: they are views of the ids."""
-        state = vars(self).copy()
-        if "_ids" in state and all(map(self._is_view, (self.X, self.Y))):
-            del state["X"], state["Y"]
-        return state
-
-    def _is_view(self, windows: Any) -> bool:
-        return isinstance(windows, np.ndarray) and np.may_share_memory(windows, self._ids)
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Restore a copy or a pickle."""
-        vars(self).update(state)
-        if "X" not in state and self._ids is not None:
-            self.X, self.Y = _sliding_windows(self._ids, self.num_steps)
-
-    def _download(self) -> str:
-        return time_machine(self.edition, self.root)
-
-    def _preprocess(self, text: str) -> str:
-        return clean(text)
-
-    def _tokenize(self, text: str) -> list[str]:
-        return list(text)
-
-    def build(self, raw_text: str, vocab: Vocab | None = None) -> tuple[list[int], Vocab]:
-        """Ids of a text and their vocabulary: `vocab`, or a new one."""
-        tokens = self._tokenize(self._preprocess(raw_text))
-        vocab = vocab or Vocab(tokens)
-        return vocab[tokens], vocab
-
-    @property
-    def codec(self) -> Codec | None:
-        """Codec for models trained on this data.
-
-        None if the user's own `_tokenize` makes tokens longer than a character. It cleans a text
-        unless the user's own `_preprocess` keeps characters that the book's cleaning removes.
-        """
-        tokens = [token for token in self.vocab.idx_to_token if token != UNKNOWN]
-        if any(len(token) > 1 for token in tokens):
-            return None
-        cleaned = all(clean(token) == token for token in tokens)
-        return Codec(self.vocab, "char", cleaned)
-
-    def loss_without_context(self) -> float:
-        """Loss in nats per token of a model based only on token frequencies; NaN without ids."""
-        if self._ids is None:  # the book's own constructor sets other attributes
-            return math.nan
-        return splits.entropy_of(self._ids[: self.num_train + self.num_steps])
-
-    def get_dataloader(self, train: bool) -> Minibatches:
-        """Return the minibatches for training, reshuffled in each epoch, or for validation."""
-        end = self.num_train + self.num_val
-        rows = slice(0, self.num_train) if train else slice(self.num_train, end)
-        return self.get_tensorloader([self.X, self.Y], train, rows)
-
-    def trained(self) -> Size:
-        """Number of targets for training; they are characters."""
-        return Size(*[self.num_train * self.num_steps] * 3)
-
-    def validated(self, batches: int) -> Size:
-        """Number of targets in the first `batches` for validation."""
-        windows = min(batches * self.batch_size, self.num_val)
-        return Size(*[windows * self.num_steps] * 3)
-
-
-def _sliding_windows(ids: NDArray[Any], steps: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """All windows of `steps` ids, and the windows one token later: two views (windows, steps)."""
-    check_window(len(ids), steps)
-    # Writeable because torch.from_numpy warns about read-only arrays.
-    both = np.lib.stride_tricks.sliding_window_view(ids, steps + 1, writeable=True)
-    return both[:, :-1], both[:, 1:]  # (windows, steps) each
+from elman.text.tokenizers import Units
 
 
 class TextFile(DataModule):
