@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from elman.errors import ElmanError
+from elman.files.private_folder import private_folder
 from elman.kernels.codegen import cache
-from elman.kernels.codegen.private_folder import private_folder
 
 MODULE = """
 import logging, sys

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 from numba import njit, typeof
 
-from elman.kernels.codegen.cache import kernel
-from elman.kernels.codegen.calls import address_of, call_part
+from elman.kernels.codegen.cache import address_of, call_part, kernel
 from elman.kernels.codegen.linking import inner
 from elman.kernels.codegen.references import Reference
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from elman.errors import ElmanError
-from elman.files import archives
-from elman.files.archives import extract
+from elman.files import download
+from elman.files.download import extract
 
 
 def zip_of(path: Path, **contents: str) -> Path:
@@ -61,7 +61,7 @@ def test_archives_that_are_too_large_damaged_missing_or_of_another_kind_are_refu
         extract(str(tmp_path / "missing.zip"))
     with pytest.raises(ElmanError, match=r"an archive ends in \.zip, \.tar, \.gz, got .*some\.txt"):
         extract(str(tmp_path / "some.txt"))
-    monkeypatch.setattr(archives, "MAX_BYTES", 3)
+    monkeypatch.setattr(download, "MAX_BYTES", 3)
     for path in (zip_of(tmp_path / "a.zip", file="text"), tar_of(tmp_path / "a.tar", "file")):
         with pytest.raises(ElmanError, match="an archive must extract to 3 bytes or fewer, got 4"):
             extract(str(path))

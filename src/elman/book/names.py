@@ -1,8 +1,7 @@
 """The book's framework-independent names, and more, for every framework's module to export."""
 
 from elman.book.seq2seq import bleu
-from elman.files.archives import extract
-from elman.files.download import DATA_URL, download
+from elman.files.download import DATA_URL, download, extract
 from elman.hyperparameters import HyperParameters, add_to_class, check_len, check_shape
 from elman.model.precision import fastest_precision
 from elman.model.weights import Architecture

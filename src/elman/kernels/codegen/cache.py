@@ -1,4 +1,4 @@
-"""Compiling kernels, and the cache of compiled code.
+"""Compiling kernels, the cache of compiled code, and calls of kernels by address.
 
 Each combination of kernel, argument types and processor has a file. The file begins with a digest
 of its remaining bytes. It is valid while its sources (all files in `kernels/`, and the file of the
@@ -20,15 +20,17 @@ from typing import Any
 import llvmlite
 import numba
 import numpy as np
+from numba import types
 from numba.core import caching
 from numba.core.compiler import CompileResult
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.serialize import dumps
+from numba.extending import intrinsic
 
 from elman.errors import ElmanError
+from elman.files.private_folder import private_folder
 from elman.files.system import at_fork
 from elman.kernels.codegen.linking import KERNEL
-from elman.kernels.codegen.private_folder import private_folder
 
 log = logging.getLogger("elman")
 
@@ -173,3 +175,38 @@ at_fork(
     after_in_parent=global_compiler_lock.release,
     after_in_child=global_compiler_lock.release,
 )
+
+
+def address_of(kernel: Any, *arguments: Any) -> int:
+    """Address of a kernel's machine code for arguments of these types, compiled if necessary.
+
+    Numba compiles a function together with all functions that it calls. A function that is called
+    by address is compiled separately: at another time, or by another process at the same time.
+    """
+    compiled(kernel, *arguments)
+    code = kernel.overloads[tuple(map(numba.typeof, arguments))]
+    return int(code.library.get_pointer_to_function(code.fndesc.llvm_func_name))
+
+
+@intrinsic
+def call_part(
+    context: Any,
+    address: Any,
+    phase: Any,
+    part: Any,
+    thread: Any,
+    shapes: Any,
+    cell: Any,
+    arrays: Any,
+) -> Any:
+    """Run a part of a phase by the kernel at an address, which returns nothing and never raises."""
+    kinds = phase, part, thread, shapes, cell, arrays
+
+    def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+        convention = context.call_conv
+        pointer = convention.get_function_type(types.none, kinds).as_pointer()
+        function = builder.inttoptr(arguments[0], pointer)
+        convention.call_function(builder, function, types.none, kinds, arguments[1:])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, *kinds), generate

@@ -28,9 +28,9 @@ from numba.core.typing.templates import (
     infer_global,
     signature,
 )
-from numba.extending import lower_builtin, lower_getattr, models, register_model
+from numba.extending import intrinsic, lower_builtin, lower_getattr, models, register_model
 
-from elman.kernels.codegen.vectors import INT64
+from elman.kernels.codegen.vectors import FLOAT, INT64
 
 
 class TensorType(types.Type):
@@ -208,3 +208,21 @@ def _setitem(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
             address = builder.gep(address, [builder.mul(index, stride)], inbounds=True)
         builder.store(value, address)
     return context.get_dummy_value()
+
+
+@intrinsic
+def floats_at(context: Any, address: Any, start: Any, stop: Any) -> Any:
+    """Elements `start` to `stop` of the contiguous float32 array at an address.
+
+    The arguments of compiled code are fixed in number and type: a table of addresses stands for any
+    number of arrays.
+    """
+    kind = TensorType(types.float32, 1)
+
+    def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+        first = builder.inttoptr(arguments[0], FLOAT.as_pointer())
+        length = builder.sub(arguments[2], arguments[1])
+        data = builder.gep(first, [arguments[1]])
+        return Tensor(data, [length], []).value(context, builder, kind)
+
+    return kind(types.int64, types.int64, types.int64), generate

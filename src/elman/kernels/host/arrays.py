@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from elman.kernels.codegen.cache import compiled
-from elman.kernels.codegen.calls import address_of
+from elman.kernels.codegen.cache import address_of, compiled
 from elman.kernels.codegen.references import Reference
 from elman.kernels.codegen.tile_types import TileShape
 from elman.kernels.codegen.work_queue import counter, empty_queue

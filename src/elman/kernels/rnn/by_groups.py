@@ -10,8 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from elman.kernels.codegen.cache import kernel
-from elman.kernels.codegen.calls import call_part
+from elman.kernels.codegen.cache import call_part, kernel
 from elman.kernels.codegen.linking import INLINED, inner
 from elman.kernels.rnn import head
 from elman.kernels.rnn.group import ZERO_DEPTH, add_losses, backward_group, forward_group

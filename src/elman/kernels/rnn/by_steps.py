@@ -9,8 +9,7 @@ together as the threads need.
 
 import numpy as np
 
-from elman.kernels.codegen.cache import kernel
-from elman.kernels.codegen.calls import call_part
+from elman.kernels.codegen.cache import call_part, kernel
 from elman.kernels.codegen.linking import INLINED, inner
 from elman.kernels.codegen.tile_builder import align_stack
 from elman.kernels.codegen.tile_memory import prefetch

@@ -21,9 +21,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from elman.kernels.codegen.addresses import floats_at
 from elman.kernels.codegen.cache import kernel
 from elman.kernels.codegen.linking import inner
+from elman.kernels.codegen.tensors import floats_at
 from elman.kernels.codegen.work_queue import fetch_add, spin_for_batch, wait_until_finished
 
 CHUNK = 1 << 15  # floats

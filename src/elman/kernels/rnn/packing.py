@@ -10,8 +10,8 @@ from numba.core import types
 from numba.extending import overload
 from numpy.typing import NDArray
 
-from elman.kernels.codegen.addresses import floats_at
 from elman.kernels.codegen.linking import INLINED, INNER, inner
+from elman.kernels.codegen.tensors import floats_at
 from elman.kernels.codegen.tile_types import LINE
 
 Array = NDArray[np.float32]

@@ -7,9 +7,9 @@ from numba.core import types
 from numba.extending import overload
 from numpy.typing import NDArray
 
-from elman.kernels.codegen.addresses import floats_at
 from elman.kernels.codegen.linking import INLINED, INNER, inner
 from elman.kernels.codegen.pairs import store_pairs, store_row_pairs
+from elman.kernels.codegen.tensors import floats_at
 from elman.kernels.codegen.tile_memory import load
 from elman.kernels.codegen.tile_types import at
 from elman.kernels.codegen.work_queue import load_int32
