@@ -38,7 +38,7 @@ def test_a_text_is_its_own_whoever_comes_and_goes(
             written.append((text, []))
         texts.add(*map(list, zip(*come, strict=True)) if come else ([], [], []))
         assert len(texts) == len(present)
-        for n, ids in zip(present, texts.draw(tokens), strict=True):
+        for n, ids in zip(present, texts.draw(tokens)[0], strict=True):
             written[n][1].extend(ids.tolist())
         kept = [place for place in range(len(present)) if place not in leave]
         texts.keep(kept)
@@ -48,7 +48,7 @@ def test_a_text_is_its_own_whoever_comes_and_goes(
 
 
 def test_nothing_is_drawn_where_there_is_no_text() -> None:
-    assert np.shape(MODEL.continuations().draw(3)) == (0, 3)
+    assert np.shape(MODEL.continuations().draw(3)[0]) == (0, 3)
 
 
 @pytest.mark.parametrize("precision", ["single", "bf16"])
@@ -60,3 +60,17 @@ def test_a_text_has_the_same_bits_alone_and_among_others(precision: str) -> None
     for n in (0, 13):
         (alone,) = generate_all(model, texts[n : n + 1], 1000, Sampler(), seed=3 + n)
         np.testing.assert_array_equal(together[n], alone)
+
+
+@pytest.mark.parametrize("texts", [1, 20])
+@pytest.mark.parametrize("precision", ["single", "bf16"])
+def test_logits_of_a_draw_are_those_of_a_step(precision: str, texts: int) -> None:
+    arch = Architecture("gru", 60, 256, 1, 64)
+    model = engine.build(arch, weights_of(arch), precision=precision)
+    together = model.continuations()
+    sampler = Sampler(excluded=(3,), repetition_penalty=1.5)  # neither changes the logits
+    together.add([[n] for n in range(texts)], [sampler] * texts, range(texts))
+    ids, logits = together.draw(30, with_logits=True)
+    for n in range(texts):
+        wanted, _ = model.step(np.array([[n, *ids[n, :-1]]]), None)
+        np.testing.assert_array_equal(logits[n], wanted[0])

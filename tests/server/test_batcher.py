@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from elman import numba as engine
 from elman.errors import ElmanError
 from elman.server import batcher, completion_request
 from elman.server.batcher import Batcher, QueueFullError
@@ -16,6 +17,7 @@ from elman.server.limits import Limits
 from elman.server.prompts import ReadPrompt
 from elman.text.codec import Codec
 from elman.text.vocab import Vocab
+from tests.server.conftest import model_of
 
 CODEC = Codec(Vocab(list("ab")), "char", clean=False)
 
@@ -37,13 +39,14 @@ class Model:
         self.present += len(prefixes)
         self.read.append(list(map(len, prefixes)))
 
-    def draw(self, tokens: int) -> Any:
+    def draw(self, tokens: int, with_logits: bool = False) -> Any:
         self.begun.put(self.present)
         self.drawn.append(tokens)
         self.go_on.wait(60)
         if self.broken:
             raise ElmanError("the weights of this model are broken")
-        return np.full((self.present, tokens), CODEC.vocab["a"])
+        ids = np.full((self.present, tokens), CODEC.vocab["a"])
+        return ids, np.empty((self.present, tokens, 0))
 
     def keep(self, texts: Sequence[int]) -> None:
         self.present = len(texts)
@@ -155,7 +158,7 @@ def test_a_failure_of_a_text_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None
     model.go_on.set()
     lost, kept = choice(model, 5), choice(model, 5)
 
-    def fail(ids: Sequence[int]) -> None:
+    def fail(ids: Sequence[int], logits: Any) -> None:
         raise MemoryError("too large")
 
     monkeypatch.setattr(lost, "take", fail)
@@ -190,3 +193,17 @@ def test_no_more_tokens_are_drawn_than_any_text_needs() -> None:
     results.get(timeout=60)
     made.close()
     assert model.drawn == [3]
+
+
+def test_a_token_with_log_probabilities_costs_one_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, results = model_of(engine), SimpleQueue[Any]()
+    monkeypatch.setattr(model, "step", None)  # draws alone read the text
+    body = b'{"model": "m", "prompt": "b", "max_tokens": 40, "logprobs": 2}'
+    asked = completion_request.parse(body, Limits(max_tokens=100))
+    written = Choice(model, asked, ReadPrompt(model.codec, "b", scored=False), 0)
+    made = Batcher(model, 1, lambda some: [results.put(each) for each in some])  # type: ignore[func-returns-value]
+    made.submit([written])
+    _, part = results.get(timeout=60)
+    made.close()
+    assert len(part.tokens) == 40
+    assert all(token.log_probability < 0 for token in part.tokens)

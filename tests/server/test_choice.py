@@ -84,7 +84,9 @@ def taken(model: Any, pieces: list[list[int]], **options: Any) -> list[Part]:
     parts = [made.begin()]
     for piece in filter(None, pieces):
         if not made.ended:
-            parts.append(made.take([index % len(model.codec.vocab) for index in piece]))
+            logits = np.zeros((len(piece), len(model.codec.vocab)))
+            ids = [index % len(model.codec.vocab) for index in piece]
+            parts.append(made.take(ids, logits))
     return [part for part in parts if part]
 
 
@@ -101,7 +103,7 @@ def test_a_text_is_the_same_however_its_tokens_come(
         assert parts[-1].finish_reason
     assert "".join(part.text for part in found) == "".join(part.text for part in whole)
     offsets = [
-        [(token.chances.id, token.offset) for part in parts for token in part.tokens]
+        [(token.id, token.offset) for part in parts for token in part.tokens]
         for parts in (whole, found)
     ]
     assert offsets[0] == offsets[1]
@@ -115,7 +117,7 @@ def test_a_text_that_no_stop_ends_has_all_its_tokens(name: str, pieces: list[lis
     parts = taken(model, pieces, echo=True, logprobs=0)
     tokens = [token for part in parts for token in part.tokens]
     text = "".join(part.text for part in parts)
-    ids = [token.chances.id for token in tokens]
+    ids = [token.id for token in tokens]
     assert model.codec.text(ids) == text
     assert np.all(np.diff([token.offset for token in tokens]) >= 0)
     for n, token in enumerate(tokens):

@@ -49,8 +49,10 @@ class Texts(Protocol):
     def add(self, prefixes: Prefixes, samplers: Sequence[Sampler], seeds: Sequence[int]) -> None:
         """Append texts that begin with these prefixes."""
 
-    def draw(self, tokens: int) -> NDArray[np.int64]:
-        """Draw the ids that follow each text, (texts, tokens)."""
+    def draw(
+        self, tokens: int, with_logits: bool = False
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Draw the ids that follow each text, (texts, tokens), and the logits of these draws."""
 
 
 class CompiledModel:
@@ -83,7 +85,7 @@ class CompiledModel:
         texts = self.continuations()
         texts.add(prefixes, [sampler] * len(prefixes), range(seed, seed + len(prefixes)))
         for start in range(0, tokens, at_once):
-            yield texts.draw(min(at_once, tokens - start))
+            yield texts.draw(min(at_once, tokens - start))[0]
 
 
 def integers(ids: Any, dimensions: int) -> NDArray[Any]:

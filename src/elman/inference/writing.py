@@ -10,10 +10,10 @@ from elman.errors import ElmanError
 from elman.inference import language_model
 from elman.inference.beams import beam_search
 from elman.inference.sampling import Sampler
+from elman.inference.writer import Writer
 from elman.inference.writing_options import Writing
 from elman.text.codec import Codec
 from elman.text.line_blocks import LINE_END
-from elman.text.streaming import Decoder, StopFinder
 
 log = logging.getLogger("elman")
 
@@ -53,8 +53,6 @@ def write(model: Any, prefixes: Sequence[str], asked: Writing) -> Iterator[Itera
     sampler = Sampler.of(asked)
     if not asked.allow_unknown:
         sampler = replace(sampler, excluded=(codec.vocab.unk,))
-    if codec.lines:
-        asked = replace(asked, stop=(*asked.stop, LINE_END))
     known = [codec.prefix_ids(prefix) for prefix in prefixes]
     if asked.beams is not None:
         return _searched(model, known, asked, sampler)
@@ -70,7 +68,7 @@ def _sampled(
         some = prefixes[first : first + most]
         written = _ids(model, some, asked.tokens, sampler, asked.seed + first)
         for prefix, ids in zip(some, written, strict=True):
-            yield _pieces(model.codec, prefix, ids, asked.stop)
+            yield _pieces(model.codec, prefix, ids, asked)
 
 
 def _ids(
@@ -102,18 +100,17 @@ def _ids(
 
 
 def _pieces(
-    codec: Codec, prefix: Sequence[int], added: Iterable[Sequence[int]], stop: Sequence[str]
+    codec: Codec, prefix: Sequence[int], added: Iterable[Sequence[int]], asked: Writing
 ) -> Iterator[str]:
     """Yield the text of a prefix and its continuation, up to a stop text."""
-    decoder = Decoder(codec)
-    finder = StopFinder(stop)
-    before = decoder.text(prefix[1:] if codec.lines else prefix)
+    writer = Writer(codec, asked.tokens, asked.stop)
+    before = writer.begin(prefix[1:] if codec.lines else prefix)
     for ids in added:  # the prefix comes with the first ids, unless the model is broken
-        yield before + finder.text(decoder.text(ids))
+        yield before + writer.take(ids)
         before = ""
-        if finder.found:
+        if writer.finish_reason:
             return
-    yield before + finder.text(decoder.text((), final=True), final=True)
+    yield before
 
 
 def _searched(
@@ -121,14 +118,15 @@ def _searched(
 ) -> Iterator[Iterator[str]]:
     assert asked.beams is not None
     codec = model.codec
-    tail = 4 * max(map(len, asked.stop), default=0) + 4  # tokens in which a stop text may end
+    stops = (*asked.stop, LINE_END) if codec.lines else asked.stop
+    tail = 4 * max(map(len, stops), default=0) + 4  # tokens in which a stop text may end
 
     def ended(ids: Sequence[int]) -> bool:
         text = codec.text(ids[-tail:])
-        return any(stop in text for stop in asked.stop)
+        return any(stop in text for stop in stops)
 
     for prefix in prefixes:
         language_model.check_request(model, [prefix], asked.tokens, sampler, asked.seed)
         found = beam_search(model, prefix, asked.tokens, asked.beams, sampler, ended)
         for hypothesis in found[: asked.n]:
-            yield _pieces(codec, prefix, [hypothesis.ids], asked.stop)
+            yield _pieces(codec, prefix, [hypothesis.ids], asked)

@@ -28,7 +28,7 @@ from elman.server.errors import ApiError
 from elman.server.limits import Limits
 from elman.server.metrics import Metrics
 from elman.server.pages import Pages
-from elman.server.service import Service, Writing
+from elman.server.service import PendingTexts, Service
 
 log = logging.getLogger("elman")
 COMPLETIONS = "/v1/completions"
@@ -185,7 +185,7 @@ class App:
         return responses.Response(asked.model, codec, asked.options.logprobs is not None)
 
     @contextmanager
-    def _writing(self, asked: CompletionRequest) -> Iterator[Writing]:
+    def _writing(self, asked: CompletionRequest) -> Iterator[PendingTexts]:
         """Request texts, and count their tokens even if the client leaves early."""
         with self.service.writing(asked) as writing:
             try:
@@ -312,7 +312,7 @@ async def _page_of(make: Callable[[], str]) -> Response:
         return PlainTextResponse(f"{error}\n", 404)
 
 
-def _usage(writing: Writing) -> dict[str, int]:
+def _usage(writing: PendingTexts) -> dict[str, int]:
     return responses.usage(writing.prompt_tokens, writing.written)
 
 

@@ -17,6 +17,7 @@ log = logging.getLogger("elman")
 MAX_TEXTS = 512  # written together
 TOKENS_AT_ONCE = 512  # of all texts, before others may join
 MIN_TOKENS, MAX_TOKENS = 16, 128  # of each text
+LOGITS_AT_ONCE = 1 << 22  # of all texts, if one has log-probabilities
 PROMPT_TOKENS_AT_ONCE = 8192  # including padding, before the other texts continue
 Result = Part | Exception  # the next part of a text, or the reason for its failure
 Deliver = Callable[[list[tuple[Any, Result]]], None]
@@ -149,16 +150,21 @@ class Batcher(Worker[Choice]):
             [choice.seed for choice in begun],
         )
         self._running += begun
-        drawn = self._texts.draw(self._tokens_at_once())
-        for choice, ids in zip(self._running, drawn.tolist(), strict=True):
-            add(choice, partial(choice.take, ids))
+        with_logits = any(choice.with_logits for choice in self._running)
+        drawn, logits = self._texts.draw(self._tokens_at_once(with_logits), with_logits)
+        for choice, ids, row in zip(self._running, drawn.tolist(), logits, strict=True):
+            add(choice, partial(choice.take, ids, row))
         self._drop_ended()
 
-    def _tokens_at_once(self) -> int:
+    def _tokens_at_once(self, with_logits: bool) -> int:
         """Number of tokens to draw for each text: fewer texts get more."""
         number = TOKENS_AT_ONCE // max(1, len(self._running))
         longest = max((choice.left for choice in self._running), default=0)
-        return min(longest, max(MIN_TOKENS, min(MAX_TOKENS, number)))
+        most = max(MIN_TOKENS, min(MAX_TOKENS, number))
+        if with_logits:
+            of_a_token = max(1, len(self._running)) * self._model.vocab_size
+            most = max(1, min(most, LOGITS_AT_ONCE // of_a_token))
+        return min(longest, most)
 
     def _drop_ended(self) -> None:
         kept = [n for n, choice in enumerate(self._running) if not choice.ended]

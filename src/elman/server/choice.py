@@ -3,18 +3,11 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from numpy.typing import NDArray
+
+from elman.inference.writer import Token, Writer, tokens_read
 from elman.server.completion_request import CompletionRequest
-from elman.server.log_probabilities import LogProbabilities, TokenChances
 from elman.server.prompts import ReadPrompt
-from elman.text.line_blocks import LINE_END
-from elman.text.streaming import Decoder, StopFinder
-
-
-class Token(NamedTuple):
-    """A token of a text: its log-probabilities, and the number of characters before it."""
-
-    chances: TokenChances
-    offset: int
 
 
 class Part(NamedTuple):
@@ -57,82 +50,63 @@ class Choice(Written):
 
     - `seed`: seed of its random numbers.
 
-    `left` is the number of tokens that may follow.
+    `left` is the number of tokens that may follow. `with_logits`: it needs log-probabilities.
     """
 
     def __init__(self, model: Any, asked: CompletionRequest, prompt: ReadPrompt, seed: int) -> None:
         super().__init__(prompt.ids)
         codec, options = model.codec, asked.options
-        self.seed, self.sampler, self.left = seed, asked.sampler, options.max_tokens
+        self.seed, self.sampler = seed, asked.sampler
+        self._model, self._top, self._stream = model, options.logprobs, options.stream
         self._echoed = prompt if options.echo else None
-        self._stream = options.stream
-        self._hidden = int(codec.lines)  # tokens of the prefix that are not in the prompt
-        self._line_end = codec.line_end if codec.lines else None
-        self._stops = (*asked.stop, LINE_END) if codec.lines else asked.stop
-        self._raw = codec.raw
-        self._decoder, self._finder = Decoder(codec), StopFinder(self._stops)
-        self._text = ""  # not yet sent
-        self._tokens: list[Token] = []  # not yet sent
-        self._decoded = self._sent = 0  # characters
-        self._reader = (
-            None if options.logprobs is None else LogProbabilities(model, options.logprobs)
+        self._text = prompt.text if options.echo else ""  # not yet sent
+        self._writer = Writer(
+            codec, options.max_tokens, asked.stop, options.logprobs, len(self._text)
         )
+        self._line_end = codec.line_end if codec.lines else None
+        self._sent = 0  # characters
+
+    @property
+    def left(self) -> int:
+        """Number of tokens that may follow."""
+        return self._writer.left
+
+    @property
+    def with_logits(self) -> bool:
+        """True if the text needs the logits of its tokens."""
+        return self._top is not None
 
     def begin(self) -> Part | None:
         """Read the prompt; return it as a part if there is one to send."""
-        if not self.left:
-            self.finish_reason = "length"
-        if self._echoed and self._reader:
-            chances = self._reader.read(self.prefix)[self._hidden :]
-            self._tokens = list(map(Token, chances, self._echoed.offsets()))
-        elif self._reader:
-            self._reader.skip(self.prefix)
-        text = self._echoed.text if self._echoed else ""
-        self._decoded = len(text)
-        return self._part(text)
+        if self._echoed and self._top is not None:
+            offsets = self._echoed.offsets()
+            hidden = len(self.prefix) - len(offsets)  # the start of a line
+            read = tokens_read(self._model, self.prefix, self._top, [0] * hidden + offsets)
+            self._writer.tokens = read[hidden:]
+        return self._part("")
 
-    def take(self, ids: Sequence[int]) -> Part | None:
-        """Add the next ids, up to the end of the text; return the next part to send, if any."""
-        ids = ids[: self.left]
-        chances = self._reader.read(ids) if self._reader else []
-        text, size = "", 1 if self._stops else len(ids)
-        for start in range(0, len(ids), size):
-            some = slice(start, start + size)
-            self.left -= len(ids[some])
-            self.written += len(ids[some])
-            text += self._finder.text(self._decode(ids[some], chances[some]), final=not self.left)
-            if self._finder.found or not self.left:
-                self.finish_reason = "stop" if self._finder.found else "length"
-                break
-        return self._part(text)
+    def take(self, ids: Sequence[int], logits: NDArray[Any] | None = None) -> Part | None:
+        """Add the next ids, up to the end of the text; return the next part to send, if any.
 
-    def _decode(self, ids: Sequence[int], chances: Sequence[TokenChances]) -> str:
-        """Decode the next ids, and keep their log-probabilities."""
-        before = self._decoded
-        if not chances:
-            text = self._decoder.text(ids, final=not self.left)
-            self._decoded += len(text)
-            return text
-        text = ""
-        for token in chances:
-            more, skipped = self._decoder.token(self._raw(token.id))
-            self._tokens.append(Token(token, before + len(text) + skipped))
-            text += more
-        text += self._decoder.text((), final=not self.left)
-        self._decoded += len(text)
-        return text
+        - `logits`: those that the ids were drawn from, (ids, vocab), for log-probabilities.
+        """
+        text = self._writer.take(ids, logits)
+        self.written = self._writer.written
+        return self._part(text)
 
     def _part(self, text: str) -> Part | None:
         self._text += text
+        self.finish_reason = self._writer.finish_reason
         if not (self.finish_reason or (self._stream and self._text)):
             return None
         sent, self._text = self._text, ""
         self._sent += len(sent)
-        whole = self.finish_reason == "length" or self._at_line_end()
-        number = sum(whole or token.offset < self._sent for token in self._tokens)
-        tokens, self._tokens = self._tokens[:number], self._tokens[number:]
-        return Part(sent, tokens, self.finish_reason)
+        tokens = self._writer.tokens
+        whole = self.finish_reason == "length" or self._at_line_end(tokens)
+        number = sum(whole or token.offset < self._sent for token in tokens)
+        self._writer.tokens = tokens[number:]
+        return Part(sent, tokens[:number], self.finish_reason)
 
-    def _at_line_end(self) -> bool:
+    def _at_line_end(self, tokens: Sequence[Token]) -> bool:
         """True if a line end ended the text: it has a probability, but no text."""
-        return bool(self._tokens) and self._tokens[-1].chances.id == self._line_end
+        return bool(tokens) and tokens[-1].id == self._line_end

@@ -5,7 +5,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from elman.server.choice import Part, Token
+from elman.inference.writer import Token
+from elman.server.choice import Part
 from elman.text.codec import Codec
 
 
@@ -43,21 +44,18 @@ class Response:
         As in the API, the token itself is among the likeliest. Nothing predicts the first token of
         a text, so its element is null.
         """
-        chances = [token.chances for token in tokens]
         return {
-            "tokens": [self._text(each.id) for each in chances],
-            "token_logprobs": [each.log_probability for each in chances],
-            "top_logprobs": [
-                None
-                if each.log_probability is None
-                else {
-                    self._text(index): value
-                    for index, value in (each.likeliest | {each.id: each.log_probability}).items()
-                }
-                for each in chances
-            ],
+            "tokens": [self._text(token.id) for token in tokens],
+            "token_logprobs": [token.log_probability for token in tokens],
+            "top_logprobs": [self._likeliest(token) for token in tokens],
             "text_offset": [token.offset for token in tokens],
         }
+
+    def _likeliest(self, token: Token) -> dict[str, float] | None:
+        if token.log_probability is None:
+            return None
+        likeliest = token.likeliest | {token.id: token.log_probability}
+        return {self._text(index): value for index, value in likeliest.items()}
 
     def _text(self, index: int) -> str:
         """Text of a token; bytes that are part of a character are written as in OpenAI's API."""

@@ -21,7 +21,7 @@ from elman.text.codec import Codec
 MAX_LOG_PROBABILITIES = 1 << 18  # of a response
 
 
-class Writing:
+class PendingTexts:
     """Texts being written for a request; the request takes their parts as they arrive."""
 
     def __init__(self, choices: Sequence[Written], prompt_tokens: int) -> None:
@@ -55,7 +55,7 @@ class Service:
     def __init__(self, models: Mapping[str, Any], limits: Limits) -> None:
         self.models, self.limits = models, limits
         self._loop = asyncio.get_running_loop()
-        self._waiting: dict[Written, Writing] = {}
+        self._waiting: dict[Written, PendingTexts] = {}
         self.batchers = {name: self._worker(model) for name, model in models.items()}
 
     def _worker(self, model: Any) -> Worker[Any]:
@@ -68,14 +68,14 @@ class Service:
             batcher.close()
 
     @contextmanager
-    def writing(self, asked: CompletionRequest) -> Iterator[Writing]:
+    def writing(self, asked: CompletionRequest) -> Iterator[PendingTexts]:
         """Write the texts of a request; drop them at the end of the block.
 
         Raises an ApiError for a missing model, for a prompt that the model cannot read, and if too
         many texts are waiting.
         """
         choices, prompt_tokens = self._choices(asked)
-        batcher, writing = self.batchers[asked.model], Writing(choices, prompt_tokens)
+        batcher, writing = self.batchers[asked.model], PendingTexts(choices, prompt_tokens)
         for choice in choices:
             self._waiting[choice] = writing
         try:

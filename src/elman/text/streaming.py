@@ -2,6 +2,7 @@
 
 import codecs
 from collections.abc import Iterable, Sequence
+from copy import copy
 
 from elman.text.codec import Codec
 
@@ -19,6 +20,22 @@ class Decoder:
     def text(self, ids: Iterable[int], final: bool = False) -> str:
         """Text of the next ids. With `final`, incomplete characters are not held back."""
         return self._decoder.decode(b"".join(map(self._raw, ids)), final)
+
+    def copy(self) -> "Decoder":
+        """A decoder that goes on from here."""
+        other = copy(self)
+        other._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        other._decoder.setstate(self._decoder.getstate())
+        return other
+
+    def places(self, ids: Iterable[int]) -> list[tuple[int, int]]:
+        """Read the next ids: number of characters before each, and up to its end."""
+        found, before = list[tuple[int, int]](), 0
+        for raw in map(self._raw, ids):
+            text, skipped = self.token(raw)
+            found.append((before + skipped, before + len(text)))
+            before += len(text)
+        return found
 
     def token(self, raw: bytes) -> tuple[str, int]:
         """Text completed by the bytes of a token, and the number of characters before the token.
@@ -38,23 +55,27 @@ class StopFinder:
     Of several stop texts, the first to be complete ends the text, and the longest if two are
     complete at once. A possible beginning of a stop text is held back, so that no part of it is
     passed on.
+
+    `found`: a stop text has ended the text, at the character `end` of the last part.
     """
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = stops
         self._held = ""
-        self.found = False
+        self.found, self.end = False, 0
 
     def text(self, more: str, final: bool = False) -> str:
         """Text to pass on after `more` arrives. With `final`, nothing is held back."""
         if self.found:
             return ""
+        held = len(self._held)
         self._held += more
         places = [(self._held.find(stop), len(stop)) for stop in self._stops]
         ends = [(start + length, start) for start, length in places if start >= 0]
         if ends:
-            self.found = True
-            return self._held[: min(ends)[1]]
+            end, start = min(ends)
+            self.found, self.end = True, end - held
+            return self._held[:start]
         kept = 0 if final else self._beginning()
         passed = self._held[: len(self._held) - kept]
         self._held = self._held[-kept:] * bool(kept)

@@ -15,7 +15,7 @@ from elman.kernels.host.engine import Engine, Ids, States
 class Continuations:
     """Texts that are continued together. Texts can be added and removed between calls.
 
-    Text n is row n of the result of `draw`. It does not depend on the other texts.
+    Text n is row n of the results of `draw`. It does not depend on the other texts.
     """
 
     def __init__(self, kernels: Callable[[], AbstractContextManager[Engine]], vocab: int) -> None:
@@ -51,18 +51,29 @@ class Continuations:
         self._ids = np.concatenate([self._ids[:, -1:], ids[:, -1:]])
         self._starts = np.zeros(len(self), np.int64)
 
-    def draw(self, tokens: int) -> Ids:
-        """Draw the ids that follow each text, (texts, tokens)."""
+    def draw(self, tokens: int, with_logits: bool = False) -> tuple[Ids, NDArray[np.float32]]:
+        """Draw the ids that follow each text, (texts, tokens), and the logits of these draws.
+
+        The logits are (texts, tokens, vocab), or (texts, tokens, 0) unless asked `with_logits`.
+        """
         uniforms = np.array([one.random(tokens) for one in self._generators])  # (texts, tokens)
         if not uniforms.size:
-            return np.empty((len(self), tokens), np.int64)
+            return np.empty((len(self), tokens), np.int64), np.empty(
+                (len(self), tokens, 0), np.float32
+            )
         with self._kernels() as engine:
-            found, self._state = engine.generate(
-                self._ids, self._starts, self._state, self._samplers, uniforms, self._seen
+            found, logits, self._state = engine.generate(
+                self._ids,
+                self._starts,
+                self._state,
+                self._samplers,
+                uniforms,
+                self._seen,
+                with_logits,
             )
         check_drawn(found)
         self._ids, self._starts = found[:, -1:], np.zeros_like(self._starts)
-        return found
+        return found, logits
 
     def keep(self, texts: Sequence[int]) -> None:
         """Keep the texts with these numbers, in this order, and drop the others."""
@@ -89,7 +100,7 @@ class Continuations:
         nothing = np.empty((len(ids), 0))
         with self._kernels() as engine:
             samplers, seen = self._samplers[texts], self._seen[texts]
-            return engine.generate(ids, starts, state, samplers, nothing, seen)[1]
+            return engine.generate(ids, starts, state, samplers, nothing, seen)[2]
 
     def _mark_seen(self) -> None:
         """Allocate the marks of seen tokens if a text has a penalty; otherwise drop them."""

@@ -244,8 +244,12 @@ class Engine:
         samplers: Sequence[Sampler],
         uniforms: NDArray[np.float64],
         seen: NDArray[np.bool_],
-    ) -> tuple[Ids, States]:
-        """Generate the ids after prefixes, (rows, drawn); also return the state before the last id.
+        with_logits: bool = False,
+    ) -> tuple[Ids, Array, States]:
+        """Generate the ids after prefixes, (rows, drawn), up to the state before the last id.
+
+        Also returns the logits from which they were drawn, (rows, drawn, vocab), or (rows, drawn,
+        0) unless asked `with_logits`.
 
         The ids of a row do not depend, to the bit, on the other rows.
 
@@ -258,6 +262,7 @@ class Engine:
         threads = thread_count(-(-len(ids) // shape.rows))
         parts = np.array_split(np.arange(len(ids)), threads)
         known = ids.shape[1]
+        logits = np.empty((*uniforms.shape, self.arch.vocab * with_logits), np.float32)
         streams, outs = [], []
         for rows in parts:
             padded = round_up(len(rows), shape.rows)
@@ -269,7 +274,7 @@ class Engine:
             rows, buffers = parts[n], sampler_buffers(self.arch.vocab)
             mine = slice(rows[0], rows[-1] + 1)
             settings = sampler_settings(samplers[mine], self.arch.vocab)
-            draws = (settings, buffers, uniforms[mine], starts[mine], seen[mine])
+            draws = (settings, buffers, uniforms[mine], starts[mine], seen[mine], logits[mine])
             generate(shape, self.cell, *self.text_weights, Reference(streams[n]), *draws, outs[n])
 
         self._pack()
@@ -283,7 +288,7 @@ class Engine:
         ]
         written = [out[: len(rows), known:] for out, rows in zip(outs, parts, strict=True)]
         states = tuple(np.concatenate(part, axis=1) for part in zip(*final, strict=True))
-        return np.concatenate(written), states
+        return np.concatenate(written), logits, states
 
     def _steps_at_a_time(self, rows: int, steps: int) -> int:
         return max(1, min(steps, MAX_STREAM_FLOATS // max(1, rows * self.hidden)))

@@ -90,13 +90,16 @@ def score(S, T, cell, ids, targets, parameters, packed, stream, out):
 
 
 @kernel
-def generate(S, cell, parameters, packed, stream, sampler, buffers, uniforms, starts, seen, out):
+def generate(
+    S, cell, parameters, packed, stream, sampler, buffers, uniforms, starts, seen, kept, out
+):
     """Read the ids at the start of each row of `out`, and draw the ids that follow.
 
     Row r begins at column `starts[r]`, so that all prefixes end together. Each drawn id uses a
     number from 0 to 1 of `uniforms`, (rows, ids to draw). If rows have a penalty, `seen`,
-    (rows, vocab), marks the tokens of each row so far. If the logits allow no draw, the id is -1
-    and generation ends.
+    (rows, vocab), marks the tokens of each row so far. `kept`, (rows, ids to draw, vocab), receives
+    the logits of each draw, unless its last axis is empty. If the logits allow no draw, the id is
+    -1 and generation ends.
     """
     work, logits = stream.work, stream.logits
     h, c = work.activations.h, work.activations.c
@@ -114,6 +117,8 @@ def generate(S, cell, parameters, packed, stream, sampler, buffers, uniforms, st
             product(S, outputs, panels, packed.b_out, logits, 0, len(panels))
             for row in range(len(uniforms)):
                 uniform = uniforms[row, n + 1 - known]
+                for j in range(kept.shape[2]):
+                    kept[row, n + 1 - known, j] = logits[row, j]
                 if sampler.penalty[row] != 1:
                     penalize(logits[row, :vocab], seen[row], sampler.penalty[row])
                 out[row, n + 1] = draw(logits[row, :vocab], sampler, row, uniform, buffers)
