@@ -37,8 +37,8 @@ class Writer:
     - `top`: number of likeliest tokens in the place of each; None for no log-probabilities.
     - `decoded`: number of characters before the text.
 
-    `written` counts tokens, and `tokens` are those with log-probabilities. `finish_reason` is
-    "stop" or "length" at the end, otherwise None.
+    `tokens` are those with log-probabilities. `finish_reason` is "stop" or "length" at the end,
+    otherwise None.
     """
 
     def __init__(
@@ -49,11 +49,14 @@ class Writer:
         top: int | None = None,
         decoded: int = 0,
     ) -> None:
-        self.left, self.written, self.tokens = left, 0, list[Token]()
+        self.left, self.tokens = left, list[Token]()
         self.finish_reason = None if left else "length"
-        self._decoder = Decoder(codec)
+        self._codec, self._decoder = codec, Decoder(codec)
         self._finder = StopFinder((*stop, LINE_END) if codec.lines else stop)
         self._top, self._decoded = top, decoded
+        self._all = left
+        # The last ids, and what the decoder held back before them.
+        self._last: tuple[Sequence[int], Any] = (), self._decoder.state
 
     def begin(self, prefix: Sequence[int]) -> str:
         """Text of a prefix; stop texts in it do not count."""
@@ -64,23 +67,35 @@ class Writer:
 
         - `logits`: those that the ids were drawn from, (ids, vocab), for log-probabilities.
         """
-        ids, decoder = ids[: self.left], self._decoder.copy()
-        final = len(ids) == self.left
+        ids = ids[: self.left]
+        self._last = ids, self._decoder.state
+        self.left -= len(ids)
+        final = not self.left
         more = self._decoder.text(ids, final)
         text = self._finder.text(more, final)
-        if self._finder.found or self._top is not None:
-            places = decoder.places(ids)
-            if self._finder.found:
-                ids = ids[: 1 + sum(end < self._finder.end for _, end in places)]
-            if self._top is not None and logits is not None:
-                offsets = [self._decoded + start for start, _ in places]
-                self.tokens += tokens_of(ids, logits, self._top, offsets)
-        self._decoded += len(more)
-        self.left -= len(ids)
-        self.written += len(ids)
-        if self._finder.found or not self.left:
+        if self._finder.found or final:
             self.finish_reason = "stop" if self._finder.found else "length"
+        if self._top is not None and logits is not None:
+            places = self._places()
+            offsets = [self._decoded + start for start, _ in places]
+            self.tokens += tokens_of(ids[: len(places)], logits, self._top, offsets)
+        self._decoded += len(more)
         return text
+
+    @property
+    def written(self) -> int:
+        """Number of tokens up to the end of the text."""
+        return self._all - self.left - len(self._last[0]) + len(self._places())
+
+    def _places(self) -> list[tuple[int, int]]:
+        """Characters before each of the last ids and up to its end, until the text ends."""
+        ids, state = self._last
+        decoder = Decoder(self._codec)
+        decoder.state = state
+        places = decoder.places(ids)
+        if self._finder.found:
+            places = places[: 1 + sum(end < self._finder.end for _, end in places)]
+        return places
 
 
 def tokens_of(

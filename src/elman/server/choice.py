@@ -1,5 +1,6 @@
 """Texts of a response as they are written."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -24,20 +25,22 @@ class Part(NamedTuple):
     unknown: list[str] | None = None
 
 
-class Written:
+class Written(ABC):
     """A text of a response while it is written.
 
     - `prefix`: tokens of its prompt.
 
-    `written` counts tokens. `cancelled`: nobody waits for the text any longer. `failed`: it cannot
-    be continued.
+    `cancelled`: nobody waits for the text any longer. `failed`: it cannot be continued.
     """
 
     def __init__(self, prefix: Sequence[Any]) -> None:
         self.prefix = prefix
-        self.written = 0
         self.cancelled = self.failed = False
         self.finish_reason: str | None = None
+
+    @abstractmethod
+    def written(self) -> int:
+        """Number of tokens so far, without the prompt."""
 
     @property
     def ended(self) -> bool:
@@ -71,6 +74,10 @@ class Choice(Written):
         """Number of tokens that may follow."""
         return self._writer.left
 
+    def written(self) -> int:
+        """Number of tokens so far, without the prompt."""
+        return self._writer.written
+
     @property
     def with_logits(self) -> bool:
         """True if the text needs the logits of its tokens."""
@@ -90,9 +97,7 @@ class Choice(Written):
 
         - `logits`: those that the ids were drawn from, (ids, vocab), for log-probabilities.
         """
-        text = self._writer.take(ids, logits)
-        self.written = self._writer.written
-        return self._part(text)
+        return self._part(self._writer.take(ids, logits))
 
     def _part(self, text: str) -> Part | None:
         self._text += text

@@ -33,7 +33,7 @@ class PendingTexts:
     @property
     def written(self) -> int:
         """Number of tokens that have been written."""
-        return sum(choice.written for choice in self.choices)
+        return sum(choice.written() for choice in self.choices)
 
     def put(self, choice: Written, result: Result) -> None:
         """Give the request the next part of one of its texts."""

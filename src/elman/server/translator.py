@@ -29,12 +29,16 @@ class TargetChoice(Written):
 
     - `source`: the text of its prompt; `tokens`: its tokens.
     - `place`: its place among the `n` best targets, from 0.
-    - `most`: most tokens of it.
+    - `most`: most tokens of it. `kept` counts them.
     """
 
     def __init__(self, source: str, tokens: Sequence[str], place: int, n: int, most: int) -> None:
         super().__init__(tokens)
-        self.source, self.place, self.n, self.most = source, place, n, most
+        self.source, self.place, self.n, self.most, self.kept = source, place, n, most, 0
+
+    def written(self) -> int:
+        """Number of tokens so far, without the prompt."""
+        return self.kept
 
 
 class Translator(Worker[TargetChoice]):
@@ -71,7 +75,7 @@ class Translator(Worker[TargetChoice]):
         is_whole = len(tokens) <= choice.most
         choice.finish_reason = "stop" if is_whole else "length"
         kept = tokens if is_whole else tokens[: choice.most]
-        choice.written = len(kept)
+        choice.kept = len(kept)
         text = best.text if is_whole else target.tokenizer.join(kept)
         unknown = [*dict.fromkeys(self._model.unknown(choice.source))]
         return Part(text, [], choice.finish_reason, unknown)

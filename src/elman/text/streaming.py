@@ -2,7 +2,7 @@
 
 import codecs
 from collections.abc import Iterable, Sequence
-from copy import copy
+from typing import Any
 
 from elman.text.codec import Codec
 
@@ -21,12 +21,14 @@ class Decoder:
         """Text of the next ids. With `final`, incomplete characters are not held back."""
         return self._decoder.decode(b"".join(map(self._raw, ids)), final)
 
-    def copy(self) -> "Decoder":
-        """A decoder that goes on from here."""
-        other = copy(self)
-        other._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        other._decoder.setstate(self._decoder.getstate())
-        return other
+    @property
+    def state(self) -> Any:
+        """What the decoder holds back."""
+        return self._decoder.getstate()
+
+    @state.setter
+    def state(self, state: Any) -> None:
+        self._decoder.setstate(state)
 
     def places(self, ids: Iterable[int]) -> list[tuple[int, int]]:
         """Read the next ids: number of characters before each, and up to its end."""
