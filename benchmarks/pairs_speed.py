@@ -20,8 +20,8 @@ from bare.torch_pairs import Attention, Plain, updates
 from reporting import print_header, print_machine, print_row
 
 from elman import torch as module
-from elman.model import encoder_decoder
-from elman.model.encoder_decoder import PairArchitecture
+from elman.model import weights
+from elman.model.weights import Architecture
 from elman.training.callback import Callback
 
 sys.path.append(str(Path(__file__).parents[1]))  # the folder of tests
@@ -46,9 +46,9 @@ class Clock(Callback):
         return statistics.median(b - a for a, b in zip(self.times, self.times[1:], strict=False))
 
 
-def elman(data: Any, arch: PairArchitecture) -> float:
+def elman(data: Any, arch: Architecture) -> float:
     """Seconds of an update of a model in a Trainer."""
-    values = encoder_decoder.initial(arch)
+    values = weights.initial(arch)
     padding = data.tgt_vocab["<pad>"]
     model = module.build_seq2seq(arch, values, tgt_pad=padding, lr=0.004)
     model.board.display = False
@@ -59,10 +59,10 @@ def elman(data: Any, arch: PairArchitecture) -> float:
     return clock.seconds
 
 
-def bare(data: Any, arch: PairArchitecture) -> float:
+def bare(data: Any, arch: Architecture) -> float:
     """Seconds of an update of a plain loop."""
     kind = Attention if arch.attention else Plain
-    model = kind(arch.source_vocab, arch.target_vocab, arch.embedding, arch.hidden)
+    model = kind(arch.source_vocab, arch.vocab, arch.embedding, arch.hidden)
     batches = [tuple(batch[:4]) for batch in data.train_dataloader()]
     clock = Clock()
     updates(model, batches, data.tgt_vocab["<pad>"], clock.after_update)
@@ -86,10 +86,12 @@ def main() -> None:
         path = Path(folder, "numbers.tsv")
         path.write_text(pairs.text(), encoding="utf-8")
         data: Any = module.PairsFile(str(path), batch_size=BATCH)
-    vocabularies = len(data.src_vocab), len(data.tgt_vocab)
+    source, target = len(data.src_vocab), len(data.tgt_vocab)
     for hidden in (128, 256):
         for attention in (False, True):
-            arch = PairArchitecture(*vocabularies, EMBEDDING, hidden, 1, attention)
+            arch = Architecture(
+                "gru", target, hidden, 1, EMBEDDING, source_vocab=source, attention=attention
+            )
             found = in_turns([lambda a=arch: elman(data, a), lambda a=arch: bare(data, a)], rounds)
             ours, theirs = (statistics.median(column) for column in zip(*found, strict=True))
             ratio = statistics.median(a / b for a, b in found)

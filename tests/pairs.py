@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from elman.model import encoder_decoder
-from elman.model.encoder_decoder import PairArchitecture
+from elman.model import weights
+from elman.model.weights import Architecture
 from elman.training.callback import Callback
 
 WORDS = """
@@ -94,6 +94,13 @@ def small_data(module: Any, patch: pytest.MonkeyPatch) -> Any:
     return data_of(module, patch, **sizes)
 
 
+def architecture_of(
+    data: Any, hidden: int, layers: int, embedding: int, attention: bool = False
+) -> Architecture:
+    sizes = len(data.tgt_vocab), hidden, layers, embedding
+    return Architecture("gru", *sizes, source_vocab=len(data.src_vocab), attention=attention)
+
+
 def model_for(
     module: Any,
     data: Any,
@@ -102,9 +109,8 @@ def model_for(
     attention: bool = False,
     **options: Any,
 ) -> Any:
-    sizes = len(data.src_vocab), len(data.tgt_vocab), hidden // 2, hidden, layers
-    arch = PairArchitecture(*sizes, attention)
-    values = encoder_decoder.initial(arch, seed=1)
+    arch = architecture_of(data, hidden, layers, hidden // 2, attention)
+    values = weights.initial(arch, seed=1)
     return module.build_seq2seq(arch, values, tgt_pad=data.tgt_vocab["<pad>"], **options)
 
 

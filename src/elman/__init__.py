@@ -100,8 +100,8 @@ def save(folder: "str | os.PathLike[str]", model: Any) -> None:
     """
     from elman.book.seq2seq import Predicting
     from elman.files.paths import as_path
-    from elman.runs import pair_run, run
-    from elman.runs.saved import record_of
+    from elman.runs import run
+    from elman.runs.saved import record_of, save_pairs
     from elman.text import codec
 
     path = as_path(folder, "a run directory")
@@ -112,7 +112,7 @@ def save(folder: "str | os.PathLike[str]", model: Any) -> None:
     is_fitted = trainer is not None and trainer.data is not None
     history: Sequence[Any] = trainer.history if is_fitted else ()
     if isinstance(model, Predicting):
-        pair_run.save(path, model, module, history)
+        save_pairs(path, model, module, history)
         return
     # A user's own `fit` may not set the codec.
     used = codec.shared(model, trainer.data if is_fitted else None)

@@ -12,8 +12,11 @@ import pytest
 
 import elman as package
 from elman.errors import ElmanError
+from elman.inference.pair_model import PairModel
 from elman.runs import run, run_folder
-from elman.runs.pair_run import check_own_methods, load_pair_run
+from elman.runs.loading import load_pairs
+from elman.runs.run import read_any_config
+from elman.runs.saved import check_own_methods
 from elman.valid_values import OF_PAIRS
 from tests.conftest import Command
 
@@ -65,8 +68,7 @@ def test_a_model_that_is_trained_longer_learns_the_pairs(
     trained = package.train(
         plurals, pairs=True, target_tokenizer="word", batch_size=8, quiet=True, **options
     )
-    found = load_pair_run(trained.path, framework)
-    written = found.model.predict(WORDS, found.data)
+    written = [targets[0].text for targets in load_pairs(trained.path, framework).translate(WORDS)]
     right = sum(text == f"{' '.join(word)} s" for word, text in zip(WORDS, written, strict=True))
     assert right > 0.7 * len(WORDS)
     history = trained.history
@@ -137,10 +139,11 @@ def test_a_model_is_saved_and_loaded_in_every_framework_with_pairs(
 ) -> None:
     model = package.load(made, framework)
     package.save(tmp_path / "saved", model)
-    again = load_pair_run(tmp_path / "saved", framework)
-    assert again.config.training is None
-    assert model.codec.has_same_tokens(again.data.pair_codec)
-    written = [each.predict(WORDS[:5], again.data) for each in (model, again.model)]
+    again = load_pairs(tmp_path / "saved", framework)
+    assert read_any_config(tmp_path / "saved").training is None
+    assert model.codec.has_same_tokens(again.codec)
+    models = PairModel(model, model.codec, again.to_tensor), again
+    written = [each.translate(WORDS[:5]) for each in models]
     assert written[0] == written[1]
     assert "encoder and decoder of gru" in repr(package.open(tmp_path / "saved"))
     data = module.PairsFile(str(made.parent / "plurals.tsv"), 8)

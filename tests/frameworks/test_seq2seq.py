@@ -1,6 +1,7 @@
 """Encoder-decoders agree between frameworks, count no padding, and predict."""
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,7 @@ import pytest
 from elman.data.batches import Batch
 from elman.errors import ElmanError
 from elman.inference import language_model
-from elman.model import encoder_decoder
-from elman.model.encoder_decoder import PairArchitecture
+from elman.model import weights
 from elman.training.callback import Callback
 from tests import pairs
 from tests.pairs import ATTENTION_LOSSES, LOSSES, STEPS, fit, model_for
@@ -48,24 +48,24 @@ def predicted(module: Any, model: Any, framework: str, batch: Any, steps: int) -
 @pytest.mark.parametrize("attention", [False, True])
 def test_weights_are_those_that_were_given(module: Any, data: Any, attention: bool) -> None:
     found = module.seq2seq_weights(model_for(module, data, layers=2, attention=attention))
-    sizes = len(data.src_vocab), len(data.tgt_vocab), 16, 32, 2, attention
-    wanted = encoder_decoder.initial(PairArchitecture(*sizes), seed=1)
-    for part, weights in wanted.items():
-        assert found[part].keys() == weights.keys()
-        assert all((found[part][name] == value).all() for name, value in weights.items())
+    wanted = weights.initial(pairs.architecture_of(data, 32, 2, 16, attention), seed=1)
+    assert found.keys() == wanted.keys()
+    assert all((found[name] == value).all() for name, value in wanted.items())
 
 
 def test_wrong_weights_and_rates_are_refused(module: Any, data: Any) -> None:
-    sizes = len(data.src_vocab), len(data.tgt_vocab), 16, 32
-    values = encoder_decoder.initial(PairArchitecture(*sizes, layers=2))
-    with pytest.raises(
-        ElmanError, match=r"the weight decoder|the weight encoder\.rnn\.bias_hh_l1 "
-    ):
-        module.build_seq2seq(PairArchitecture(*sizes), values, tgt_pad=0)
-    with pytest.raises(ElmanError, match=r"the weight decoder\.attention\.W_k\.weight .* got None"):
-        module.build_seq2seq(PairArchitecture(*sizes, 2, attention=True), values, tgt_pad=0)
+    arch = pairs.architecture_of(data, 32, 1, 16)
+    values = weights.initial(replace(arch, layers=2))
+    with pytest.raises(ElmanError, match=r"the weight decoder\.rnn\.bias_hh_l1 does not belong"):
+        module.build_seq2seq(arch, values, tgt_pad=0)
+    with pytest.raises(ElmanError, match=r"the weight decoder\.attention\.W_k\.weight is missing"):
+        module.build_seq2seq(replace(arch, layers=2, attention=True), values, tgt_pad=0)
     with pytest.raises(ElmanError, match="attention must be true or false, got 1"):
-        PairArchitecture(*sizes, attention=1)  # type: ignore[arg-type]
+        replace(arch, attention=1)  # type: ignore[arg-type]
+    with pytest.raises(ElmanError, match="must have the cell gru and no tied weights, got lstm"):
+        replace(arch, cell="lstm")
+    with pytest.raises(ElmanError, match="attention requires a source"):
+        replace(arch, source_vocab=0, attention=True)
     with pytest.raises(ElmanError, match="lr must be a finite number above 0, got 0"):
         model_for(module, data, lr=0).configure_optimizers()
 
@@ -84,9 +84,9 @@ def test_attention_is_computed_as_in_numpy(module: Any, framework: str, data: An
     model = model_for(module, data, layers=2, attention=True)
     batch = data.build(["One hundred two!", "Ten!"], ["Cent deux !", "Dix !"])
     found = logits_of(module, model, framework, batch[:3])
-    values = {part: dict(own) for part, own in module.seq2seq_weights(model).items()}
+    values = module.seq2seq_weights(model)
     src, tokens, lengths = (data.to_array(each) for each in batch[:3])
-    encoder, decoder = values["encoder"], values["decoder"]
+    encoder, decoder = (weights.of_part(part, values) for part in ("encoder.", "decoder."))
     hidden = np.zeros((2, 2, 32))  # (layers, batch, hidden)
     outputs = []
     for ids in src.T:
@@ -99,8 +99,8 @@ def test_attention_is_computed_as_in_numpy(module: Any, framework: str, data: An
     for step, ids in enumerate(tokens.T):
         features = np.tanh(keys + hidden[-1] @ decoder["attention.W_q.weight"].T)
         scores = (features @ decoder["attention.w_v.weight"].T)[..., 0]
-        weights = np.where(valid, np.exp(scores), 0)
-        context = (weights[..., None] * memory).sum(0) / weights.sum(0)[:, None]
+        shares = np.where(valid, np.exp(scores), 0)
+        context = (shares[..., None] * memory).sum(0) / shares.sum(0)[:, None]
         inputs = np.concatenate([decoder["embedding.weight"][ids], context], axis=1)
         hidden = gru_step(decoder, inputs, hidden)
         logits = hidden[-1] @ decoder["dense.weight"].T + decoder["dense.bias"]
@@ -228,13 +228,12 @@ def test_beam_search_finds_what_an_exhaustive_search_finds(
     few = "One.\tUn.\n" * 3
     sizes = {"batch_size": 1, "num_steps": 3, "num_train": 1, "num_val": 1}
     data = pairs.data_of(module, monkeypatch, few, **sizes)
-    arch = PairArchitecture(len(data.src_vocab), len(data.tgt_vocab), 4, 6, 2, attention)
-    values = encoder_decoder.initial(arch, seed=3)
-    for weights in values.values():  # of a model that is surer of itself than a new one
-        weights.update({name: 4 * value for name, value in weights.items()})
+    arch = pairs.architecture_of(data, 6, 2, 4, attention)
+    # A model that is surer of itself than a new one.
+    values = {name: 4 * value for name, value in weights.initial(arch, seed=3).items()}
     model = module.build_seq2seq(arch, values, tgt_pad=data.tgt_vocab["<pad>"])
     src, inputs, lengths, _ = (data.to_array(each) for each in data.build(["One."], [""]))
-    every = np.array(list(itertools.product(range(arch.target_vocab), repeat=3)))
+    every = np.array(list(itertools.product(range(arch.vocab), repeat=3)))
     tokens = np.concatenate([np.full((len(every), 1), inputs[0, 0]), every[:, :-1]], axis=1)
     arrays = (np.repeat(src, len(every), 0), tokens, np.repeat(lengths, len(every), 0))
     arrays = tuple(data.to_tensor(each.astype(data.id_type)) for each in arrays)
@@ -329,8 +328,8 @@ def test_a_resumed_training_ends_in_the_same_bits(
     assert stop.kept is not None
     model = made(seed=8)  # of what dropout drops, which the checkpoint replaces
     module.Trainer(3, gradient_clip_val=1).fit(model, data, resume=stop.kept)
-    for part, weights in module.seq2seq_weights(model).items():
-        assert all((wanted[part][name] == value).all() for name, value in weights.items())
+    found = module.seq2seq_weights(model)
+    assert all((wanted[name] == value).all() for name, value in found.items())
 
 
 def test_a_loss_of_ones_own_that_finds_padding_by_its_id_trains(

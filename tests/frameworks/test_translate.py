@@ -12,7 +12,8 @@ import pytest
 import elman as package
 from elman.files.atomic import new_folder
 from elman.inference.pair_model import PairModel
-from elman.runs import pair_run
+from elman.runs import run as runs
+from elman.runs.saved import architecture_of
 from tests import pairs
 from tests.conftest import Command, Done
 
@@ -44,8 +45,8 @@ def run_of(module: Any, trained: tuple[Any, Any], folder: Path) -> Path:
     model, data = trained
     values = module.seq2seq_weights(model)
     with new_folder(folder / "plurals") as part:
-        arch = pair_run.architecture_of(values)
-        pair_run.write(part, arch, values, data.pair_codec, None, model.trainer.history)
+        arch = architecture_of(values)
+        runs.write(part, arch, values, data.pair_codec, "single", None, model.trainer.history)
     return folder / "plurals"
 
 

@@ -12,9 +12,8 @@ from mxnet.gluon import nn, rnn
 from elman import mxnet as d2l
 from elman import numpy as specification
 from elman.errors import ElmanError
-from elman.model import encoder_decoder, weights
+from elman.model import weights
 from elman.model.cells import CELLS, make_layers
-from elman.model.encoder_decoder import PairArchitecture
 from elman.model.weights import Architecture
 from elman.mxnet.data import from_numpy
 from elman.mxnet.weights import layer_parameters, parameters_by_name
@@ -130,8 +129,8 @@ def test_an_unknown_nonlinearity_is_refused() -> None:
 
 
 def test_an_optimizer_has_the_parameters_in_one_order_whatever_was_made_before() -> None:
-    arch = PairArchitecture(11, 13, 4, 6, attention=True)
-    values = encoder_decoder.initial(arch)
+    arch = Architecture("gru", 13, 6, 1, 4, source_vocab=11, attention=True)
+    values = weights.initial(arch)
     orders = set()
     for _ in range(
         12

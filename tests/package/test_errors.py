@@ -17,9 +17,9 @@ from elman.experiments import compare
 from elman.experiments.choice import settled
 from elman.experiments.train import Training
 from elman.files import atomic
-from elman.model import encoder_decoder
-from elman.model.encoder_decoder import PairArchitecture
-from elman.runs import pair_run, run_folder
+from elman.model import weights
+from elman.model.weights import Architecture
+from elman.runs import run, run_folder
 from elman.runs.settings import Settings
 from tests.copying import codec_of
 
@@ -83,9 +83,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with atomic.new_folder(folder / "run") as part:
         training.write(part)
     codec = codec_of()
-    arch = PairArchitecture(len(codec.source.vocab), len(codec.target.vocab), 4, 4)
+    arch = Architecture(
+        "gru", len(codec.target.vocab), 4, 1, 4, source_vocab=len(codec.source.vocab)
+    )
     with atomic.new_folder(folder / "pairs") as part:
-        pair_run.write(part, arch, encoder_decoder.initial(arch), codec, None, ())
+        run.write(part, arch, weights.initial(arch), codec, "single", None, ())
     return folder
 
 

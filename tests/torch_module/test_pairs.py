@@ -17,7 +17,8 @@ from elman.experiments.choice import choose
 from elman.experiments.pair_training import PairTraining
 from elman.files import tensors
 from elman.files.atomic import new_folder
-from elman.runs.pair_run import load_pair_run
+from elman.runs.loading import load_pairs
+from elman.runs.run import read_any_config
 from elman.training.history import Epoch
 from tests.conftest import Command
 from tests.frameworks.test_pairs import PLURALS, TRAINED, WORDS, train_plurals
@@ -157,8 +158,7 @@ def test_byte_pairs_are_learned_from_both_sides(train: Callable[..., Any], plura
     folder = plurals.parent / "run"
     assert (folder / "tokenizer.json").exists()
     assert (folder / "target_tokenizer.json").exists()
-    found = load_pair_run(folder, "torch")
-    assert found.data.pair_codec.source.tokenizer.split(WORDS[0]) == WORDS[:1]
+    assert load_pairs(folder, "torch").codec.source.tokenizer.split(WORDS[0]) == WORDS[:1]
 
 
 def spoilt(folder: Path, name: str, change: Callable[[Any], Any]) -> None:
@@ -220,7 +220,7 @@ def test_a_spoilt_run_is_refused(
     copy = package.open(made).save(tmp_path / "copy").path
     spoil(copy)
     with pytest.raises(ElmanError, match=message):
-        load_pair_run(copy, "torch")
+        load_pairs(copy, "torch")
 
 
 def test_commands_of_language_models_refuse_a_model_of_pairs(made: Path, elman: Command) -> None:
@@ -251,7 +251,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(
     assert "\n" not in str(failed.value)
     monkeypatch.undo()
     package.resume(out, quiet=True)
-    assert load_pair_run(out, "torch").config.training is not None
+    assert read_any_config(out).training is not None
 
 
 def test_an_exception_in_on_epoch_keeps_the_pairs_that_were_trained(plurals: Path) -> None:

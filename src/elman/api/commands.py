@@ -15,10 +15,11 @@ from elman.api.run import scores_of
 from elman.api.signatures import with_options
 from elman.api.terms import python_terms
 from elman.api.training import settings_of, shares_given, text_path
+from elman.data.pair_texts import PairsLike
 from elman.errors import ElmanError, require_keywords
 from elman.files.paths import as_path
 from elman.inference.pair_metrics import PairEvaluation
-from elman.inference.pair_model import PairModel, PairsLike, Translation
+from elman.inference.pair_model import PairModel, Translation
 from elman.inference.text_model import Score
 from elman.model.metrics import Evaluation
 from elman.runs.frameworks import framework_module
@@ -48,7 +49,7 @@ def evaluate(
     - `dynamic`: the model adapts to what it has read (dynamic evaluation).
     """
     from elman.experiments import adapting
-    from elman.runs.pair_models import evaluate_pairs, is_of_pairs
+    from elman.runs.loading import evaluate_pairs, is_of_pairs
     from elman.runs.settings import check_text
 
     in_memory.check(text)
@@ -93,9 +94,9 @@ def load_pairs(run: RunLike, framework: str | None = None) -> PairModel:
     best = model.translate(["recurrent"], beams=5)[0][0]
     best.text, best.log_probability
     """
-    from elman.runs import pair_models
+    from elman.runs import loading
 
-    return pair_models.load_pairs(as_path(run, "a run directory"), framework)
+    return loading.load_pairs(as_path(run, "a run directory"), framework)
 
 
 @python_terms

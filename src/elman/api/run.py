@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 from elman import html_tables
 from elman.api.temporary import TemporaryFolder
 from elman.api.terms import python_terms
+from elman.data.pair_texts import PairsLike
 from elman.errors import ElmanError
 from elman.files import atomic, regular
 from elman.files.paths import as_path
 from elman.inference.pair_metrics import PairEvaluation
-from elman.inference.pair_model import PairModel, PairsLike, Translation
+from elman.inference.pair_model import PairModel, Translation
 from elman.inference.text_model import Score, scores
 from elman.model.metrics import Evaluation
 from elman.runs import describe, records, results, run, run_folder, runs
@@ -108,7 +109,7 @@ class Run:
 
     @cached_property
     def _pair_model(self) -> PairModel:
-        from elman.runs.pair_models import load_pairs
+        from elman.runs.loading import load_pairs
 
         return load_pairs(self.path)
 
@@ -197,7 +198,7 @@ class Run:
         self, text: TextLike | PairsLike, edition: str | None = None
     ) -> Evaluation | PairEvaluation:
         """Evaluate the model on a text or pairs, a path or in memory, as `elman.evaluate` does."""
-        from elman.runs.pair_models import evaluate_pairs, is_of_pairs
+        from elman.runs.loading import evaluate_pairs, is_of_pairs
 
         if is_of_pairs(self.path):
             return evaluate_pairs(self.path, text)  # type: ignore[arg-type]
@@ -251,7 +252,7 @@ class Run:
             return html.escape(repr(self))
         facts = describe.describe(self.path)
         rows = html_tables.of_facts(describe.in_lines(facts))
-        if isinstance(run.read_any_config(self.path), records.PairConfig):
+        if run.read_any_config(self.path).is_of_pairs:
             return f"{rows}{self._picture()}"
         sample = html.escape(self.sample(HTML_SAMPLE, HTML_TEMPERATURE))
         return f"{rows}{self._picture()}<pre style='white-space:pre-wrap'>{sample}</pre>"

@@ -13,12 +13,13 @@ from elman.inference.beams import beam_search
 from elman.inference.language_model import generate
 from elman.inference.pair_model import GREEDY, Reader
 from elman.inference.writing_options import MAX_BEAMS
-from elman.model import encoder_decoder
-from elman.model.encoder_decoder import PairArchitecture
+from elman.model import weights
 from elman.model.optimizers import Optimizer
-from elman.model.weights import Weights
+from elman.model.weights import Architecture, Weights, of_part
 from elman.text.pair_codec import BEGIN, END
 from elman.user_classes import PairAttributes
+
+PARTS = ("encoder", "decoder")
 
 
 def check_sentences(sentences: Any) -> None:
@@ -311,39 +312,39 @@ def optimizer_of(lr: float) -> Optimizer:
 
 
 def builder(
-    make_model: Callable[..., Any], set_weights: Callable[[Any, PairArchitecture, Any], None]
+    make_model: Callable[..., Any], set_weights: Callable[[Any, Architecture, Any], None]
 ) -> Callable[..., Any]:
     """The function `build_seq2seq` of a framework.
 
     - `make_model(arch, dropout, seed, tgt_pad, lr)`: a Seq2Seq.
-    - `set_weights(model, arch, values)`: give it the weights of `encoder` and `decoder`.
+    - `set_weights(model, arch, values)`: give it the weights of each part, `encoder` and `decoder`.
     """
 
     def build_seq2seq(
-        arch: PairArchitecture,
-        values: dict[str, Weights],
+        arch: Architecture,
+        values: Weights,
         *,
         tgt_pad: int,
         lr: float = 0.005,
         dropout: float = 0,
         seed: int = 0,
     ) -> Any:
-        """Encoder-decoder of an architecture with these weights of `encoder` and `decoder`.
+        """Encoder-decoder of an architecture with a source, with these weights.
 
         - `tgt_pad`: id of the padding in targets.
         - `lr`: learning rate of Adam.
         - `dropout`: share of a layer's outputs that is dropped, drawn with `seed`.
         """
-        encoder_decoder.check(values, arch)
+        weights.check(values, arch)
         model = make_model(arch, dropout, seed, tgt_pad, lr)
-        set_weights(model, arch, values)
+        set_weights(model, arch, {part: of_part(f"{part}.", values) for part in PARTS})
         return model
 
     return build_seq2seq
 
 
 def parts_of(
-    encoder: type, decoders: tuple[type, type], arch: PairArchitecture, dropout: float
+    encoder: type, decoders: tuple[type, type], arch: Architecture, dropout: float
 ) -> list[Any]:
     """An encoder and a decoder of an architecture, of a framework's classes.
 
@@ -351,4 +352,4 @@ def parts_of(
     """
     sizes = arch.embedding, arch.hidden, arch.layers, dropout
     decoder = decoders[arch.attention]
-    return [encoder(arch.source_vocab, *sizes), decoder(arch.target_vocab, *sizes)]
+    return [encoder(arch.source_vocab, *sizes), decoder(arch.vocab, *sizes)]

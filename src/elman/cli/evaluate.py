@@ -32,7 +32,7 @@ def evaluate(
     Prints loss, perplexity, bits per character and bits per byte. Of a model of pairs it prints
     loss, exact matches, error rates and BLEU.
     """
-    from elman.runs.pair_models import evaluate_pairs, is_of_pairs
+    from elman.runs.loading import evaluate_pairs, is_of_pairs
 
     check_text(text, edition)
     result: Any

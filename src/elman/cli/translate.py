@@ -49,7 +49,7 @@ def translate(
     A terminal shows a table, a pipe receives values separated by tabs.
     """
     from elman.inference.pair_lines import TranslatedLines, blocks_of
-    from elman.runs.pair_models import load_pairs
+    from elman.runs.loading import load_pairs
 
     asked = Translating(**options)  # checked before a run is read
     blocks = blocks_of(texts or None)

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,13 +13,17 @@ from numpy.typing import NDArray
 
 from elman.data.sizes import Size
 from elman.errors import ElmanError, shortened
+from elman.files.paths import as_path
 from elman.files.regular import open_regular
 from elman.text import pair_codec
 from elman.text.pair_codec import OF_SOURCES, OF_TARGETS, PairCodec, Side
 from elman.text.spelling import Spelling
+from elman.text.text_files import STDIN, check_path
 from elman.text.tokenizers import Tokenizer
 
 MAX_LINE_BYTES, MAX_FILE_BYTES = 1 << 16, 1 << 26
+Pair = tuple[str, str]
+PairsLike = str | os.PathLike[str] | Iterable[Pair]  # a file of pairs, or pairs in memory
 BYTE_ORDER_MARK = "\ufeff".encode()
 VAL_SHARE = 0.1  # of the sources
 
@@ -128,6 +133,19 @@ def read_pairs(path: Path) -> list[tuple[str, str]]:
             if text := _decoded(line, f"line {number} of {path}"):
                 pairs.append(_pair(text, f"line {number} of {path}"))
     return pairs
+
+
+def pairs_of(pairs: PairsLike) -> list[Pair]:
+    """Pairs of a file, or pairs in memory, checked."""
+    if isinstance(pairs, str | os.PathLike):
+        path = os.fspath(as_path(pairs, "a file of pairs"))
+        if path == STDIN:
+            raise ElmanError("pairs are read from a file, got -: give its path")
+        check_path(path)
+        return read_pairs(Path(path))
+    if not isinstance(pairs, Iterable):
+        raise ElmanError(f"pairs must be a path or pairs of str, got {shortened(pairs)}")
+    return [*pairs]
 
 
 def _decoded(line: bytes, where: str) -> str:

@@ -83,7 +83,7 @@ def write(folder: Path, text: TokenizedText) -> StoreMetadata:
         tokens.unknown,
         tokens.sources_sha256,
     )
-    codec.write(folder, tokens.vocab, tokenizer)
+    codec.write_vocab(folder, tokens.vocab, tokenizer)
     json_files.write(folder / METADATA, asdict(metadata))
     return metadata
 

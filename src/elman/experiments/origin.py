@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ class Origin:
     def sha256(self) -> str:
         """Digest of everything that a training reads from the run."""
         codec = self.codec
-        facts = [asdict(self.arch), codec.tokenizer.name, codec.tokenizer.model, codec.clean]
+        facts = [self.arch.fields(), codec.tokenizer.name, codec.tokenizer.model, codec.clean]
         facts += [codec.newlines, codec.lines, codec.vocab.idx_to_token]
         digest = hashlib.sha256(json.dumps(facts).encode())
         for name in sorted(self.values):
@@ -89,7 +89,7 @@ def named(given: Mapping[str, Any]) -> list[str]:
 
 def _architecture(arch: weights.Architecture) -> dict[str, Any]:
     """Settings that an architecture determines."""
-    return {name: value for name, value in asdict(arch).items() if name != "vocab"}
+    return {name: value for name, value in arch.fields().items() if name != "vocab"}
 
 
 def _check_same(init: str, fixed: Mapping[str, Any], given: Mapping[str, Any]) -> None:

@@ -9,8 +9,8 @@ import numpy as np
 
 from elman.data.pair_texts import PairTexts
 from elman.experiments.recipe import counted, minutes
-from elman.model import encoder_decoder, weights
-from elman.model.encoder_decoder import PairArchitecture
+from elman.model import weights
+from elman.model.weights import DECODER, ENCODER, PAIR_CELL, Architecture
 from elman.runs.settings import DEFAULT_LINE, Settings
 from elman.text.pair_codec import PairCodec
 from elman.valid_values import ADDITIVE
@@ -94,7 +94,7 @@ def choose(given: Mapping[str, Any], facts: PairFacts) -> tuple[Settings, list[s
     return settings, _described(settings, facts)
 
 
-def _largest(chosen: Mapping[str, Any], facts: PairFacts) -> PairArchitecture:
+def _largest(chosen: Mapping[str, Any], facts: PairFacts) -> Architecture:
     """The largest architecture that the pairs and the time justify, or the smallest one."""
     sizes = (chosen["hidden"],) if "hidden" in chosen else HIDDEN
     models = [_architecture(chosen, facts, hidden) for hidden in sizes]
@@ -103,20 +103,22 @@ def _largest(chosen: Mapping[str, Any], facts: PairFacts) -> PairArchitecture:
     fitting = [
         arch
         for arch in models
-        if encoder_decoder.count(arch) <= most and _passes(arch, facts, limit) >= PASSES_IN_TIME
+        if weights.count(arch) <= most and _passes(arch, facts, limit) >= PASSES_IN_TIME
     ]
     return fitting[-1] if fitting else models[0]
 
 
-def _architecture(chosen: Mapping[str, Any], facts: PairFacts, hidden: int) -> PairArchitecture:
+def _architecture(chosen: Mapping[str, Any], facts: PairFacts, hidden: int) -> Architecture:
     embedding = chosen.get("embedding", min(hidden, 64))
     attention = chosen["attention"] == ADDITIVE
-    return PairArchitecture(*facts.vocabularies, embedding, hidden, chosen["layers"], attention)
+    source, target = facts.vocabularies
+    sizes = target, hidden, chosen["layers"], embedding
+    return Architecture(PAIR_CELL, *sizes, source_vocab=source, attention=attention)
 
 
-def _passes(arch: PairArchitecture, facts: PairFacts, minutes: float) -> float:
+def _passes(arch: Architecture, facts: PairFacts, minutes: float) -> float:
     """Passes over the pairs in a time."""
-    of_encoder, of_decoder = encoder_decoder.products(arch)
+    of_encoder, of_decoder = (weights.products(arch, part) for part in (ENCODER, DECODER))
     products = of_encoder * facts.sources + of_decoder * facts.targets
     return 60 * minutes * facts.speed / (weights.OPERATIONS * products)
 

@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from elman.data.pair_texts import PairTexts
+from elman.data.pair_texts import Pair, PairTexts
 from elman.experiments.choice import Choice
 from elman.experiments.train import SAMPLE_LINES, SAMPLE_TEMPERATURE, SAMPLE_TOKENS, Training
-from elman.inference.pair_model import Pair, PairModel, warn_of_unknown
-from elman.model import encoder_decoder
-from elman.model.encoder_decoder import PairArchitecture
+from elman.inference.pair_model import PairModel, warn_of_unknown
+from elman.model import weights
 from elman.model.metrics import Evaluation, bits_per_character
-from elman.model.weights import Weights
-from elman.runs import pair_run
+from elman.model.precision import SINGLE
+from elman.model.weights import PAIR_CELL, Architecture, Weights
+from elman.runs import run
 from elman.runs.settings import Settings
 from elman.text.pair_codec import PADDING, PairCodec
 from elman.training.callback import Callback
@@ -53,8 +53,8 @@ class PairTraining(Training):
         """The model with initial weights."""
         settings = self.settings
         arch = architecture(settings, self.pair_codec)
-        encoder_decoder.require_memory(arch, 2 * (2 + settings.numbers))
-        initial = encoder_decoder.initial(arch, settings.seed)
+        weights.require_memory(arch, 2 * (2 + settings.numbers))
+        initial = weights.initial(arch, settings.seed)
         return self.framework.build_seq2seq(
             arch,
             initial,
@@ -119,14 +119,15 @@ class PairTraining(Training):
         values = self.framework.seq2seq_weights(self.model)
         arch = architecture(self.settings, self.pair_codec)
         history = self.trainer.history
-        pair_run.write(folder, arch, values, self.pair_codec, self._record(), history)
+        run.write(folder, arch, values, self.pair_codec, SINGLE, self._record(), history)
 
 
-def architecture(settings: Settings, codec: PairCodec) -> PairArchitecture:
+def architecture(settings: Settings, codec: PairCodec) -> Architecture:
     """Architecture of a model with these settings."""
     attention = settings.attention == ADDITIVE
-    sizes = settings.embedding, settings.hidden, settings.layers, attention
-    return PairArchitecture(len(codec.source.vocab), len(codec.target.vocab), *sizes)
+    sizes = len(codec.target.vocab), settings.hidden, settings.layers, settings.embedding
+    source = len(codec.source.vocab)
+    return Architecture(PAIR_CELL, *sizes, source_vocab=source, attention=attention)
 
 
 def _held_out(texts: PairTexts) -> list[Pair]:

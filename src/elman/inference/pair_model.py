@@ -1,7 +1,6 @@
 """A trained model of pairs: the targets that it writes for sources, and their quality."""
 
 import logging
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
@@ -9,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from elman.data.pair_texts import Pair
 from elman.errors import ElmanError, shortened
 from elman.files.long_work import showing
 from elman.inference.beams import Hypothesis, beam_search
@@ -24,8 +24,6 @@ AT_ONCE = 256  # sources that are read together, or fewer: a power of 2
 MAX_LOGITS = 1 << 24  # of the targets that are read together
 MAX_SYMBOLS, MAX_WARNINGS = 8, 20  # unknown symbols in a warning, and warnings of sources
 GREEDY = Sampler(temperature=0)
-Pair = tuple[str, str]
-PairsLike = str | os.PathLike[str] | Iterable[Pair]  # a file of pairs, or pairs in memory
 
 
 class Translation(NamedTuple):

@@ -15,11 +15,10 @@ from elman.jax.attention import Seq2SeqAttentionDecoder
 from elman.jax.layers import accepts_ids
 from elman.jax.model import RNNLM, RNNLMScratch
 from elman.jax.seq2seq import Seq2Seq, Seq2SeqDecoder, Seq2SeqEncoder, params_of
-from elman.model import encoder_decoder, weights
+from elman.model import weights
 from elman.model.cells import cell_named
-from elman.model.encoder_decoder import CELL, PairArchitecture, linear_layers
 from elman.model.options import ModelOptions
-from elman.model.weights import Architecture, Weights
+from elman.model.weights import PAIR_CELL, Architecture, Weights, of_parts
 
 __all__ = ["architecture", "build", "build_seq2seq", "export_weights", "seq2seq_weights", "version"]
 
@@ -105,9 +104,7 @@ def export_weights(model: RNNLMScratch) -> Weights:
     return {name: value.copy() for name, value in values.items()}
 
 
-def make_seq2seq(
-    arch: PairArchitecture, dropout: float, seed: int, tgt_pad: int, lr: float
-) -> Seq2Seq:
+def make_seq2seq(arch: Architecture, dropout: float, seed: int, tgt_pad: int, lr: float) -> Seq2Seq:
     """A Seq2Seq of this architecture; the seed is that of dropout."""
     encoder, decoder = seq2seq.parts_of(Seq2SeqEncoder, DECODERS, arch, dropout)
     model = Seq2Seq(encoder, decoder, training=True, tgt_pad=tgt_pad, lr=lr)
@@ -115,7 +112,7 @@ def make_seq2seq(
     return model
 
 
-def set_seq2seq_weights(model: Seq2Seq, arch: PairArchitecture, values: dict[str, Weights]) -> None:
+def set_seq2seq_weights(model: Seq2Seq, arch: Architecture, values: dict[str, Weights]) -> None:
     """Give the encoder and the decoder weights by canonical name."""
     params = {part: part_params(own, arch.hidden) for part, own in values.items()}
     model.built = {"params": jax.tree.map(jnp.asarray, params)}
@@ -125,7 +122,7 @@ def part_params(values: Weights, hidden: int) -> dict[str, Any]:
     """Parameter tree of the encoder or the decoder, from weights by canonical name."""
     params: dict[str, Any] = {
         "embedding": {"embedding": values["embedding.weight"]},
-        "rnn": layer_params(values, CELL, hidden),
+        "rnn": layer_params(values, PAIR_CELL, hidden),
     }
     for name in linear_layers(values):
         layer = params[name.replace(".", "_")] = {"kernel": values[f"{name}.weight"].T}
@@ -134,21 +131,28 @@ def part_params(values: Weights, hidden: int) -> dict[str, Any]:
     return params
 
 
+def linear_layers(values: Mapping[str, Any]) -> list[str]:
+    """Canonical names of the linear layers of a part with these weights, such as dense."""
+    matrices = [name.removesuffix(".weight") for name in values if name.endswith(".weight")]
+    return [name for name in matrices if name != "embedding"]
+
+
 build_seq2seq = seq2seq.builder(make_seq2seq, set_seq2seq_weights)
 
 
-def seq2seq_weights(model: Seq2Seq) -> dict[str, Weights]:
-    """Weights of the encoder and of the decoder by canonical name, copied."""
+def seq2seq_weights(model: Seq2Seq) -> Weights:
+    """Weights of an encoder-decoder by canonical name, copied."""
     encoder, decoder = model.encoder, model.decoder
-    arch = PairArchitecture(
-        *(encoder.vocab_size, decoder.vocab_size),
-        *(encoder.embed_size, encoder.num_hiddens, encoder.num_layers),
-        isinstance(decoder, Seq2SeqAttentionDecoder),
+    arch = Architecture(
+        *(PAIR_CELL, decoder.vocab_size, encoder.num_hiddens, encoder.num_layers),
+        encoder.embed_size,
+        source_vocab=encoder.vocab_size,
+        attention=isinstance(decoder, Seq2SeqAttentionDecoder),
     )
     found, params = {}, jax.tree.map(numpy, params_of(model))
-    for part, named in encoder_decoder.shapes(arch).items():
-        own = params[part]
-        values = layer_weights(own["rnn"], named, CELL, arch.hidden)
+    for part in ("encoder", "decoder"):
+        named, own = weights.of_part(f"{part}.", weights.shapes(arch)), params[part]
+        values = layer_weights(own["rnn"], named, PAIR_CELL, arch.hidden)
         values["embedding.weight"] = own["embedding"]["embedding"]
         for name in linear_layers(named):
             layer = own[name.replace(".", "_")]
@@ -156,7 +160,7 @@ def seq2seq_weights(model: Seq2Seq) -> dict[str, Weights]:
             if "bias" in layer:
                 values[f"{name}.bias"] = layer["bias"]
         found[part] = {name: value.copy() for name, value in values.items()}
-    return found
+    return of_parts(found)
 
 
 def version() -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ from elman.user_classes import ModelAttributes
 from elman.valid_values import MAX_EMBEDDING, MAX_HIDDEN, MAX_LAYERS, MAX_VOCAB_SIZE
 
 Weights = dict[str, NDArray[Any]]
+T = TypeVar("T")
 
 MAX_SIZES = {
     "vocab": MAX_VOCAB_SIZE,
@@ -36,16 +37,22 @@ MAX_SIZES = {
     "embedding": MAX_EMBEDDING,
     "layers": MAX_LAYERS,
 }
+PAIR_CELL = "gru"  # of encoder-decoders
+ENCODER, DECODER = "encoder.", "decoder."  # prefixes of the names of their weights
 OPERATIONS = 6  # for a product in training: forward and twice backward, each multiplies and adds
 MAX_HEADER_BYTES = 1 << 20  # a model of 1,000 layers has 4,003 weights, with about 100 bytes each
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """Cell, sizes and options of a language model.
+    """Cell, sizes and options of a language model, or of an encoder-decoder.
 
     An `embedding` of 0 means one-hot input. `tied`: the output layer uses the embedding's weights
     (Press and Wolf 2017). Sizes are bounded: no machine has memory for larger ones.
+
+    With a `source_vocab`, an encoder of the same sizes reads sources, and `vocab` is that of the
+    targets. `attention`: at each step the decoder reads a weighted sum of the encoder's outputs,
+    instead of the last output (Bahdanau et al. 2015).
     """
 
     cell: str
@@ -54,6 +61,8 @@ class Architecture:
     layers: int = 1
     embedding: int = 0
     tied: bool = False
+    source_vocab: int = 0
+    attention: bool = False
 
     def __post_init__(self) -> None:
         check_cell(self.cell)
@@ -62,6 +71,27 @@ class Architecture:
         for name, most in MAX_SIZES.items():
             require_at_most(most, **{name: vars(self)[name]})
         check_tied(self.tied, self.embedding, self.hidden)
+        require_at_most(MAX_VOCAB_SIZE, source_vocab=self.source_vocab)
+        if self.source_vocab:
+            self._check_source()
+        elif self.attention:
+            raise ElmanError("attention requires a source: give source_vocab, or leave it out")
+
+    def _check_source(self) -> None:
+        """Raise an ElmanError for what an encoder-decoder cannot be."""
+        require_at_least(1, source_vocab=self.source_vocab, embedding=self.embedding)
+        if (self.cell, self.tied) != (PAIR_CELL, False):
+            raise ElmanError(
+                f"an encoder-decoder must have the cell {PAIR_CELL} and no tied weights, got "
+                f"{self.cell}{' and tied weights' * self.tied}"
+            )
+        if not isinstance(self.attention, bool):
+            raise ElmanError(f"attention must be true or false, got {self.attention!r}")
+
+    def fields(self) -> dict[str, Any]:
+        """Its sizes and options by name, without those of a source if it has none."""
+        of_source = () if self.source_vocab else ("source_vocab", "attention")
+        return {name: value for name, value in vars(self).items() if name not in of_source}
 
 
 def check_tied(tied: bool, embedding: int, hidden: int) -> None:
@@ -139,12 +169,14 @@ def is_recurrent(name: str) -> bool:
 
 
 def shapes(arch: Architecture) -> Mapping[str, tuple[int, ...]]:
-    """Name and shape of each weight of a language model."""
+    """Name and shape of each weight of a model; of an encoder-decoder, those of both parts."""
     return _shapes(arch, cell_named(arch.cell))
 
 
 @lru_cache(maxsize=8)  # the engine calls it for every batch
 def _shapes(arch: Architecture, cell: Cell) -> Mapping[str, tuple[int, ...]]:
+    if arch.source_vocab:
+        return MappingProxyType(_encoder_shapes(arch) | _decoder_shapes(arch))
     inputs = arch.embedding or arch.vocab
     layers = layer_shapes(arch.cell, inputs, arch.hidden, arch.layers)
     found = {
@@ -154,6 +186,39 @@ def _shapes(arch: Architecture, cell: Cell) -> Mapping[str, tuple[int, ...]]:
         "linear.bias": (arch.vocab,),
     }
     return MappingProxyType(found)
+
+
+def _encoder_shapes(arch: Architecture) -> dict[str, tuple[int, ...]]:
+    layers = layer_shapes(arch.cell, arch.embedding, arch.hidden, arch.layers)
+    return {
+        f"{ENCODER}embedding.weight": (arch.source_vocab, arch.embedding),
+        **{f"{ENCODER}rnn.{name}": shape for name, shape in layers.items()},
+    }
+
+
+def _decoder_shapes(arch: Architecture) -> dict[str, tuple[int, ...]]:
+    hidden = arch.hidden
+    layers = layer_shapes(arch.cell, arch.embedding + hidden, hidden, arch.layers)
+    own = {
+        "embedding.weight": (arch.vocab, arch.embedding),
+        **{f"rnn.{name}": shape for name, shape in layers.items()},
+        "dense.weight": (arch.vocab, hidden),
+        "dense.bias": (arch.vocab,),
+    }
+    if arch.attention:
+        sizes = {"W_q": (hidden, hidden), "W_k": (hidden, hidden), "w_v": (1, hidden)}
+        own |= {f"attention.{name}.weight": size for name, size in sizes.items()}
+    return {DECODER + name: shape for name, shape in own.items()}
+
+
+def of_part(part: str, weights: Mapping[str, T]) -> dict[str, T]:
+    """The weights, or their shapes, of a part of an encoder-decoder, by name without the part."""
+    return {name[len(part) :]: each for name, each in weights.items() if name.startswith(part)}
+
+
+def of_parts(weights: Mapping[str, Mapping[str, T]]) -> dict[str, T]:
+    """The weights of an encoder-decoder from those of its parts, `encoder` and `decoder`."""
+    return {f"{part}.{name}": each for part, own in weights.items() for name, each in own.items()}
 
 
 def draw(
@@ -172,13 +237,13 @@ def draw(
     weights: Weights = {}
     for name, shape in shapes.items():
         rng = np.random.default_rng([seed, zlib.crc32((prefix + name).encode())])
-        if name == "embedding.weight" and not tied:
+        if name.endswith("embedding.weight") and not tied:
             weights[name] = rng.standard_normal(shape, np.float32)
         else:
             weights[name] = rng.uniform(-bound, bound, shape).astype(np.float32)
         if "bias_hh" in name:
             weights[name][cell_named(cell).redundant_bias(hidden)] = 0
-        kind = name.removeprefix("rnn.").rpartition("_l")[0]
+        kind = name.rpartition("rnn.")[2].rpartition("_l")[0]
         if kind in own:
             weights[name][:] = own[kind]
     return weights
@@ -186,15 +251,10 @@ def draw(
 
 def require_memory(arch: Architecture, numbers: float) -> None:
     """Raise an ElmanError unless memory suffices for `numbers` float32 values for each weight."""
-    require_memory_for(count(arch), numbers, arch.hidden, arch.layers)
-
-
-def require_memory_for(weights: int, numbers: float, hidden: int, layers: int) -> None:
-    """Raise an ElmanError unless memory suffices for `numbers` float32 values for each weight."""
-    needed, most = int(4 * numbers * weights), memory.limit()
+    needed, most = int(4 * numbers * count(arch)), memory.limit()
     if most is not None and needed > most:
         raise ElmanError(
-            f"a model of {hidden} hidden units in {layers} layers takes "
+            f"a model of {arch.hidden} hidden units in {arch.layers} layers takes "
             f"{needed >> 20} MiB, but this process may use {most >> 20}: use fewer"
         )
 
@@ -207,6 +267,12 @@ def count(arch: Architecture) -> int:
 def in_words(arch: Architecture, precision: str) -> str:
     """Cell, sizes, parameters and precision of a model in words."""
     layers = f"{arch.layers} layer{'' if arch.layers == 1 else 's'} of {arch.hidden} units"
+    if arch.source_vocab:
+        attention = "attention, " if arch.attention else ""
+        return (
+            f"encoder and decoder of {arch.cell}, {layers} each, {attention}an embedding of "
+            f"{arch.embedding}, {count(arch):,} parameters"
+        )
     inputs = f"an embedding of {arch.embedding}" if arch.embedding else "one-hot input"
     return f"{arch.cell}, {layers}, {inputs}, {count(arch):,} parameters, {precision} precision"
 
@@ -221,29 +287,21 @@ def initial(arch: Architecture, seed: int = 0) -> Weights:
     return draw(shapes(arch), arch.cell, arch.hidden, seed)
 
 
-def products(arch: Architecture) -> int:
+def products(arch: Architecture, part: str = "") -> int:
     """Number of weight multiplications in the forward pass of a token.
 
     Rows of an embedding, or of the first layer's input weights for one-hot input, are only looked
-    up.
+    up. An encoder-decoder has two parts, ENCODER and DECODER.
     """
     looked_up = "embedding.weight" if arch.embedding else "rnn.weight_ih_l0"
-    kept = shapes(arch).items()
+    kept = of_part(part, shapes(arch)).items()
     found = sum(math.prod(size) for name, size in kept if "weight" in name and name != looked_up)
     return found + arch.tied * arch.vocab * arch.hidden
 
 
 def check(weights: Mapping[str, NDArray[Any] | tensors.Tensor], arch: Architecture) -> None:
     """Raise an ElmanError unless `weights` have the names and shapes of this architecture."""
-    check_shapes(weights, shapes(arch), str(arch))
-
-
-def check_shapes(
-    weights: Mapping[str, NDArray[Any] | tensors.Tensor],
-    wanted: Mapping[str, tuple[int, ...]],
-    arch: str,
-) -> None:
-    """Raise an ElmanError unless `weights` have these names and shapes, of an architecture."""
+    wanted = shapes(arch)
     if wanted.keys() != weights.keys():
         name = min(wanted.keys() ^ weights.keys())
         what = "is missing from" if name in wanted else "does not belong to"
@@ -289,15 +347,10 @@ def load(path: Path, arch: Architecture) -> Weights:
     suffice for two copies.
     """
     require_memory(arch, 2)
-    return load_checked(path, shapes(arch), str(arch))
-
-
-def load_checked(path: Path, wanted: Mapping[str, tuple[int, ...]], arch: str) -> Weights:
-    """Read weights of these names and shapes, of an architecture, from safetensors."""
-    doubles = 8 * sum(map(math.prod, wanted.values()))
+    doubles = 8 * count(arch)
     with tensors.open_tensors(path, doubles + MAX_HEADER_BYTES, MAX_HEADER_BYTES) as file:
         try:
-            check_shapes(file.tensors, wanted, arch)
+            check(file.tensors, arch)
             values = file.load()
             _check_finite(values)
         except ElmanError as error:

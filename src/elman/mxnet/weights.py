@@ -8,9 +8,8 @@ from mxnet.gluon import nn, rnn
 
 from elman.book import rnnlm, seq2seq
 from elman.model import cells, weights
-from elman.model.encoder_decoder import CELL, PairArchitecture
 from elman.model.options import ModelOptions
-from elman.model.weights import Architecture, Weights
+from elman.model.weights import PAIR_CELL, Architecture, Weights, of_parts
 from elman.mxnet import layers
 from elman.mxnet.arrays import numpy
 from elman.mxnet.attention import Seq2SeqAttentionDecoder
@@ -98,14 +97,14 @@ def export_weights(model: RNNLMScratch) -> Weights:
     return values
 
 
-def make_seq2seq(arch: PairArchitecture, dropout: float, seed: int, *arguments: Any) -> Seq2Seq:
+def make_seq2seq(arch: Architecture, dropout: float, seed: int, *arguments: Any) -> Seq2Seq:
     """A Seq2Seq of this architecture; the seed is that of dropout."""
     if dropout:
         npx.random.seed(seed)
     return Seq2Seq(*seq2seq.parts_of(Seq2SeqEncoder, DECODERS, arch, dropout), *arguments)
 
 
-def set_seq2seq_weights(model: Seq2Seq, arch: PairArchitecture, values: dict[str, Weights]) -> None:
+def set_seq2seq_weights(model: Seq2Seq, arch: Architecture, values: dict[str, Weights]) -> None:
     """Give the encoder and the decoder weights by canonical name."""
     token = np.zeros((1, 1))
     model(token, token, np.ones(1))  # so that lazy layers infer their shapes
@@ -129,15 +128,15 @@ def seq2seq_parameters(model: Seq2Seq) -> dict[str, dict[str, gluon.Parameter]]:
     return found
 
 
-def seq2seq_weights(model: Seq2Seq) -> dict[str, Weights]:
-    """Weights of the encoder and of the decoder by canonical name, copied."""
+def seq2seq_weights(model: Seq2Seq) -> Weights:
+    """Weights of an encoder-decoder by canonical name, copied."""
     found = {}
     for part, parameters in seq2seq_parameters(model).items():
         found[part] = {name: numpy(parameter.data()) for name, parameter in parameters.items()}
         for name, value in found[part].items():
             if "bias_hh" in name:  # the layers ignore its redundant part
-                value[cells.cell_named(CELL).redundant_bias(len(value) // 3)] = 0
-    return found
+                value[cells.cell_named(PAIR_CELL).redundant_bias(len(value) // 3)] = 0
+    return of_parts(found)
 
 
 def version() -> str:

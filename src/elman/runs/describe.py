@@ -5,10 +5,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from elman.model import encoder_decoder, weights
-from elman.model.encoder_decoder import PairArchitecture
-from elman.model.precision import SINGLE
-from elman.runs.records import Config
+from elman.model import weights
 from elman.runs.results import kept_epoch, place_in_words, result
 from elman.runs.runs import read
 from elman.runs.table import COLUMNS, OFF, heading, in_order, shown
@@ -17,7 +14,7 @@ from elman.valid_values import CHAR
 # Shown in other lines.
 ELSEWHERE = {
     *("text", "more_texts", "recipe", "vocab", "init_sha256"),
-    *("source_vocab", "target_vocab", "attention"),
+    *("source_vocab", "attention"),
 }
 RESULTS = ("train_ppl", "val_ppl", "val_bits_per_character", "test_loss", "test_bits_per_character")
 
@@ -34,7 +31,7 @@ def describe(folder: Path) -> dict[str, Any]:
         **asdict(result(folder, config, history)),
         "parameters": config.parameters,
         "bytes": sum(path.stat().st_size for path in folder.iterdir() if path.is_file()),
-        "precision": config.precision if isinstance(config, Config) else SINGLE,
+        "precision": config.precision,
         "given": None if record is None else record.given,
         "reasons": [] if record is None else record.reasons,
         "epoch": None if record is None else record.epoch,
@@ -80,21 +77,20 @@ def _tokens(settings: dict[str, Any]) -> str:
         return f"{settings['tokenizer']}, vocabulary of {settings['vocab']:,}"
     return (
         f"{settings['tokenizer']} in sources, vocabulary of {settings['source_vocab']:,}; "
-        f"{settings['target_tokenizer']} in targets, vocabulary of {settings['target_vocab']:,}"
+        f"{settings['target_tokenizer']} in targets, vocabulary of {settings['vocab']:,}"
     )
 
 
 def _is_of_pairs(settings: dict[str, Any]) -> bool:
-    return "target_vocab" in settings
+    return "source_vocab" in settings
 
 
 def model(facts: dict[str, Any]) -> str:
     """Cell, sizes, parameters and precision of a model in words."""
     settings = facts["settings"]
-    if _is_of_pairs(settings):
-        sizes = {each.name: settings[each.name] for each in fields(PairArchitecture)}
-        return encoder_decoder.in_words(PairArchitecture(**sizes))
-    sizes = {each.name: settings[each.name] for each in fields(weights.Architecture)}
+    other = () if _is_of_pairs(settings) else ("source_vocab", "attention")
+    names = [each.name for each in fields(weights.Architecture) if each.name not in other]
+    sizes = {name: settings[name] for name in names}
     return weights.in_words(weights.Architecture(**sizes), facts["precision"])
 
 

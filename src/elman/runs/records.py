@@ -7,14 +7,12 @@ from typing import Any, TypeVar
 from elman.data.sizes import Size
 from elman.errors import ElmanError, require_at_least, require_at_most
 from elman.files import json_files
-from elman.model import encoder_decoder, weights
+from elman.model import weights
 from elman.model.cell_checks import check_fingerprint
 from elman.model.cells import CellError
-from elman.model.encoder_decoder import PairArchitecture
 from elman.model.precision import SINGLE, check_precision
 from elman.runs.settings import Settings
 from elman.text import pair_codec, tokenizers
-from elman.valid_values import MAX_EMBEDDING, MAX_HIDDEN, MAX_LAYERS, MAX_VOCAB_SIZE
 
 MAX_JSON_BYTES = 1 << 20  # settings are small
 MAX_PAIR_STEPS = 1 << 16  # tokens of a text: a line has no more bytes
@@ -78,6 +76,9 @@ class Config:
     the model's products. With `lines`, it is a model of lines. A saved model has no `training`.
     `cell_fingerprint` is what the equations of a custom cell computed from fixed arrays. The
     registered cell must compute the same.
+
+    Of an encoder-decoder, `tokenizer` is that of the sources, and `target_tokenizer` that of the
+    targets. Texts have `num_steps` tokens at most, their end included.
     """
 
     architecture: weights.Architecture
@@ -88,61 +89,35 @@ class Config:
     precision: str = SINGLE
     lines: bool = False
     cell_fingerprint: list[float] | None = None
+    target_tokenizer: str | None = None
+    num_steps: int = 0
 
     def __post_init__(self) -> None:
         check_fingerprint(self.architecture.cell, self.cell_fingerprint)
-        tokenizers.check_name(self.tokenizer)
         tokenizers.check_newlines(self.newlines)
         check_precision(self.precision)
+        if not self.is_of_pairs:
+            tokenizers.check_name(self.tokenizer)
+            return
+        pair_codec.check(self.tokenizer)
+        pair_codec.check(self.target_tokenizer, "target_tokenizer")
+        require_at_least(1, num_steps=self.num_steps)
+        require_at_most(MAX_PAIR_STEPS, num_steps=self.num_steps)
+
+    @property
+    def is_of_pairs(self) -> bool:
+        """True for an encoder-decoder."""
+        return self.architecture.source_vocab > 0
 
     @property
     def reading(self) -> tuple[Any, ...]:
         """Settings that determine how a text is read, except for vocabularies."""
-        return self.tokenizer, self.clean, self.newlines
+        return self.tokenizer, self.target_tokenizer, self.clean, self.newlines
 
     @property
     def parameters(self) -> int:
         """Number of weights."""
         return weights.count(self.architecture)
-
-
-@dataclass(frozen=True)
-class PairConfig:
-    """Architecture, text processing and training of an encoder-decoder: its config.json.
-
-    `tokenizer` is the sources'. Texts have `num_steps` tokens at most, their end included.
-    """
-
-    architecture: PairArchitecture
-    tokenizer: str
-    target_tokenizer: str
-    num_steps: int
-    training: TrainingRecord | None = None
-
-    def __post_init__(self) -> None:
-        pair_codec.check(self.tokenizer)
-        pair_codec.check(self.target_tokenizer, "target_tokenizer")
-        require_at_least(1, num_steps=self.num_steps)
-        require_at_most(MAX_PAIR_STEPS, num_steps=self.num_steps)
-        arch = self.architecture
-        require_at_most(MAX_VOCAB_SIZE, source_vocab=arch.source_vocab)
-        require_at_most(MAX_VOCAB_SIZE, target_vocab=arch.target_vocab)
-        require_at_most(MAX_EMBEDDING, embedding=arch.embedding)
-        require_at_most(MAX_HIDDEN, hidden=arch.hidden)
-        require_at_most(MAX_LAYERS, layers=arch.layers)
-
-    @property
-    def reading(self) -> tuple[Any, ...]:
-        """Settings that determine how pairs are read, except for vocabularies."""
-        return self.tokenizer, self.target_tokenizer
-
-    @property
-    def parameters(self) -> int:
-        """Number of weights."""
-        return encoder_decoder.count(self.architecture)
-
-
-AnyConfig = Config | PairConfig
 
 
 def read_value(path: Path) -> Any:

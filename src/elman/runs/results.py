@@ -56,7 +56,7 @@ class Result:
 
 def result(
     folder: Path,
-    config: records.AnyConfig,
+    config: records.Config,
     history: Sequence[Epoch],
     evaluation: Evaluation | None = None,
 ) -> Result:
@@ -69,11 +69,10 @@ def result(
     results |= _of_history(history, record)
     parts = _parts(record)
     if evaluation is not None:
-        assert isinstance(config, records.Config)  # models of pairs are not evaluated on a text
         results |= {f"on_{name}": value for name, value in evaluation.fields().items()}
         reading = f"cleaned {config.clean}, by lines {config.lines}"
         parts |= {"on": Part(reading, None, evaluation.characters)}
-    settings = {"text": None, **asdict(config.architecture)}
+    settings = {"text": None, **config.architecture.fields()}
     if record is not None:
         settings |= asdict(record.settings)
         settings |= {
@@ -81,7 +80,7 @@ def result(
             "init_sha256": record.init_sha256,
         }
     settings["tokenizer"] = config.tokenizer
-    if isinstance(config, records.PairConfig):
+    if config.is_of_pairs:
         settings["target_tokenizer"] = config.target_tokenizer
         settings["attention"] = config.architecture.attention
     text_sha256 = None if record is None else record.text_sha256
@@ -157,7 +156,7 @@ def _part(
     return Part(record.text_sha256 + lines, before, characters)
 
 
-def _tokens(folder: Path, config: records.AnyConfig) -> str:
+def _tokens(folder: Path, config: records.Config) -> str:
     """Digest of everything that determines how a run reads a text."""
     digest = hashlib.sha256(repr(config.reading).encode())
     for name in (VOCAB_FILE, TOKENIZER_FILE, TARGET + VOCAB_FILE, TARGET + TOKENIZER_FILE):

@@ -17,16 +17,15 @@ from elman.model import weights
 from elman.model.cell_checks import fingerprint
 from elman.model.metrics import Evaluation, bits_per_character
 from elman.runs.records import (
-    AnyConfig,
     Config,
-    PairConfig,
     TrainingRecord,
     checked_record,
     read_value,
 )
 from elman.runs.run_folder import CONFIG, TRAINING, suggestion
-from elman.text import codec
+from elman.text import codec, pair_codec
 from elman.text.codec import Codec
+from elman.text.pair_codec import PairCodec
 from elman.training.curve_files import Scales, save_curves
 from elman.training.history import Epoch
 from elman.valid_values import CHAR, MAX_EPOCHS
@@ -47,30 +46,26 @@ def write(
     folder: Path,
     arch: weights.Architecture,
     values: weights.Weights,
-    used: Codec,
+    used: Codec | PairCodec,
     precision: str,
     training: TrainingRecord | None,
     history: Sequence[Epoch],
 ) -> None:
     """Fill `folder` with a run except for the curves; config.json comes last."""
-    config = Config(
-        arch,
-        used.tokenizer.name,
-        used.clean,
-        training,
-        used.newlines,
-        precision,
-        used.lines,
-        fingerprint(arch.cell),
-    )
-    codec.write(folder, used.vocab, used.tokenizer)
-    write_model(folder, config, values, history)
-
-
-def write_model(
-    folder: Path, config: AnyConfig, values: weights.Weights, history: Sequence[Epoch]
-) -> None:
-    """Write weights, history and, at last, config.json into `folder`."""
+    if isinstance(used, PairCodec):
+        config = Config(
+            arch,
+            used.source.tokenizer.name,
+            clean=False,
+            training=training,
+            target_tokenizer=used.target.tokenizer.name,
+            num_steps=used.num_steps,
+        )
+        pair_codec.write(folder, used)
+    else:
+        how = used.tokenizer.name, used.clean, training, used.newlines, precision, used.lines
+        config = Config(arch, *how, fingerprint(arch.cell))
+        codec.write_vocab(folder, used.vocab, used.tokenizer)
     tensors.write(folder / WEIGHTS, values)
     atomic.write(folder / "history.csv", _history(history, config.training))
     json_files.write(folder / CONFIG, asdict(config))
@@ -86,7 +81,7 @@ def draw(folder: Path, history: Sequence[Epoch]) -> None:
         log.warning("%s; the rest of the run is saved", error)
 
 
-def scales(config: AnyConfig) -> Scales:
+def scales(config: Config) -> Scales:
     """Axes of the curves of a run: bits per character, unless its tokens are characters.
 
     The losses of pairs are in nats.
@@ -95,7 +90,7 @@ def scales(config: AnyConfig) -> Scales:
     if record is None:
         return Scales()
     by_time, trained, validated = record.settings.by_time, record.trained, record.validated
-    in_nats = config.tokenizer == CHAR or isinstance(config, PairConfig)
+    in_nats = config.tokenizer == CHAR or config.is_of_pairs
     if validated is None or in_nats:
         return Scales(by_time)
     bits = partial(bits_per_character, size=trained), partial(bits_per_character, size=validated)
@@ -151,7 +146,7 @@ def columns(history: Sequence[Epoch], record: TrainingRecord | None = None) -> d
 def read_config(folder: Path) -> Config:
     """Read and validate config.json of a run of a language model."""
     config = read_any_config(folder)
-    if isinstance(config, PairConfig):
+    if config.is_of_pairs:
         raise ElmanError(
             f"{folder} is a model of pairs, which writes targets of sources: use elman translate, "
             "evaluate or serve"
@@ -159,10 +154,10 @@ def read_config(folder: Path) -> Config:
     return config
 
 
-def read_pair_config(folder: Path) -> PairConfig:
+def read_pair_config(folder: Path) -> Config:
     """Read and validate config.json of a run of pairs."""
     config = read_any_config(folder)
-    if isinstance(config, Config):
+    if not config.is_of_pairs:
         raise ElmanError(
             f"{folder} is a language model, not a model of pairs: train one with elman train "
             "PAIRS.tsv --pairs"
@@ -170,7 +165,7 @@ def read_pair_config(folder: Path) -> PairConfig:
     return config
 
 
-def read_any_config(folder: Path) -> AnyConfig:
+def read_any_config(folder: Path) -> Config:
     """Read and validate config.json of a run."""
     finished = exists(folder / CONFIG)
     if exists(folder / TRAINING) and not finished:
@@ -187,8 +182,6 @@ def read_any_config(folder: Path) -> AnyConfig:
         "if another version of elman made this run, train it again, or set "
         '"training": null to keep only the model'
     )
-    if isinstance(value, dict) and "target_tokenizer" in value:
-        return checked_record(PairConfig, value, path, cure)
     return checked_record(Config, value, path, cure)
 
 
@@ -242,6 +235,15 @@ def _epoch(row: list[str], columns: Sequence[str], number: int) -> Epoch:
         value.get("learning_rate"),
         value.get("gradient_norm"),
     )
+
+
+def read_pairs(folder: Path) -> tuple[weights.Architecture, weights.Weights, PairCodec]:
+    """Read architecture, weights and codec of a run of pairs, checked against each other."""
+    config = read_pair_config(folder)
+    arch = config.architecture
+    names = config.tokenizer, str(config.target_tokenizer)
+    used = pair_codec.read(folder, (arch.source_vocab, arch.vocab), names, config.num_steps)
+    return arch, weights.load(folder / WEIGHTS, arch), used
 
 
 def read(folder: Path) -> tuple[weights.Architecture, weights.Weights, Codec, str]:

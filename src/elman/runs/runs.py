@@ -36,7 +36,7 @@ class FinishedRun(NamedTuple):
     """A run directory and its contents."""
 
     folder: Path
-    config: records.AnyConfig
+    config: records.Config
     history: list[Epoch]
 
 

@@ -1,19 +1,25 @@
-"""Record of a training in Python, to be saved with a run."""
+"""Models of trainings in Python, saved as runs: the record of a training, encoder-decoders."""
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from elman.book.text_file import TextFile
 from elman.book.time_machine import TimeMachine
 from elman.errors import ElmanError
+from elman.files import atomic
+from elman.model import weights
 from elman.model.cell_checks import fingerprint
-from elman.model.weights import Architecture
+from elman.model.precision import SINGLE
+from elman.model.weights import DECODER, ENCODER, PAIR_CELL, Architecture, Weights
+from elman.runs import run
 from elman.runs.records import TrainingRecord
 from elman.runs.settings import Settings
-from elman.training.history import best_epoch
+from elman.text.pair_codec import PairCodec
+from elman.training.history import Epoch, best_epoch
 from elman.training.schedule import Best, Schedule
 from elman.user_classes import UNSET, Attributes
 from elman.valid_values import TIME_MACHINE
@@ -98,7 +104,7 @@ def _text(data: TextFile | TimeMachine) -> dict[str, Any]:
 
 
 def _model(model: Any, architecture: Architecture) -> dict[str, Any]:
-    own = asdict(architecture)
+    own = architecture.fields()
     del own["vocab"]
     found = vars(OfTheModel.of(model))
     own |= {name: value for name, value in found.items() if value is not UNSET}
@@ -132,3 +138,59 @@ def _settings(given: Mapping[str, Any]) -> Settings:
         return Settings(**valid)
     except ElmanError:  # conflicting values, for example of user-defined classes
         return Settings(valid.get("text", TIME_MACHINE))
+
+
+def save_pairs(folder: Path, model: Any, module: Any, history: Sequence[Epoch]) -> None:
+    """Write a trained or loaded Seq2Seq of a framework's module into a new run directory."""
+    codec = model.codec
+    if not isinstance(codec, PairCodec):
+        raise ElmanError(
+            "an encoder-decoder must be trained on a PairsFile or loaded to be saved: fit it first"
+        )
+    parts = model.encoder, model.decoder
+    if not all(map(isinstance, parts, (module.Seq2SeqEncoder, module.Seq2SeqDecoder))):
+        found = " and ".join(type(part).__name__ for part in parts)
+        raise ElmanError(
+            f"an encoder-decoder must have a Seq2SeqEncoder and a Seq2SeqDecoder to be saved, got "
+            f"{found}: save one of your own with its framework"
+        )
+    for part in parts:
+        check_own_methods(type(part))
+    values = module.seq2seq_weights(model)
+    arch = architecture_of(values)
+    weights.check(values, arch)
+    sizes = len(codec.source.vocab), len(codec.target.vocab)
+    if sizes != (arch.source_vocab, arch.vocab):
+        raise ElmanError(
+            f"a model must have as many tokens as its pairs, got {arch.source_vocab} and "
+            f"{arch.vocab} for {sizes[0]} and {sizes[1]}: use the sizes of the vocabularies"
+        )
+    with atomic.new_folder(folder) as part:
+        run.write(part, arch, values, codec, SINGLE, None, history)
+        run.draw(part, history)
+
+
+def check_own_methods(kind: type) -> None:
+    """Raise an ElmanError for an encoder or decoder that does not compute what elman's does.
+
+    Those are subclasses that replace a method or a property.
+    """
+    ours = next(each for each in kind.__mro__ if each.__module__.startswith("elman."))
+    for each in kind.__mro__[: kind.__mro__.index(ours)]:
+        for name, value in vars(each).items():
+            is_own = hasattr(ours, name) and (callable(value) or isinstance(value, property))
+            if is_own and (name == "__call__" or not name.startswith("_")):
+                raise ElmanError(
+                    f"an encoder-decoder must compute what elman's does to be saved, got "
+                    f"{kind.__name__} with its own {name}: save one of your own with its framework"
+                )
+
+
+def architecture_of(values: Weights) -> Architecture:
+    """The architecture of the encoder-decoder that has weights of these shapes."""
+    source_vocab, embedding = values[f"{ENCODER}embedding.weight"].shape
+    vocab, hidden = values[f"{DECODER}dense.weight"].shape
+    layers = sum(name.startswith(f"{ENCODER}rnn.weight_ih_l") for name in values)
+    attention = f"{DECODER}attention.W_q.weight" in values
+    sizes = vocab, hidden, layers, embedding
+    return Architecture(PAIR_CELL, *sizes, source_vocab=source_vocab, attention=attention)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from elman.errors import ElmanError
 from elman.formats import html
-from elman.runs.pair_models import is_of_pairs
+from elman.runs.loading import is_of_pairs
 
 
 class Pages:

@@ -16,7 +16,7 @@ import elman
 from elman.errors import ElmanError, MachineError, require_at_least, require_at_most
 from elman.files.paths import is_utf8
 from elman.inference.sampling import Sampler
-from elman.runs.pair_models import is_of_pairs, load_pairs
+from elman.runs.loading import is_of_pairs, load_pairs
 from elman.server.access import Access
 from elman.server.app import App
 from elman.server.connections import bounded, capacity

@@ -9,9 +9,8 @@ import tensorflow as tf
 from elman.book import rnnlm, seq2seq
 from elman.model import weights
 from elman.model.cells import cell_named
-from elman.model.encoder_decoder import CELL, PairArchitecture
 from elman.model.options import ModelOptions
-from elman.model.weights import Architecture, Weights
+from elman.model.weights import PAIR_CELL, Architecture, Weights, of_parts
 from elman.tensorflow import layers
 from elman.tensorflow.attention import Seq2SeqAttentionDecoder
 from elman.tensorflow.layers import CellLayer, Stack
@@ -144,19 +143,19 @@ def export_weights(model: RNNLMScratch) -> Weights:
     return values
 
 
-def make_seq2seq(arch: PairArchitecture, dropout: float, seed: int, *arguments: Any) -> Seq2Seq:
+def make_seq2seq(arch: Architecture, dropout: float, seed: int, *arguments: Any) -> Seq2Seq:
     """A Seq2Seq of this architecture; the seed is that of dropout."""
     if dropout:
         tf.random.set_seed(seed)
     return Seq2Seq(*seq2seq.parts_of(Seq2SeqEncoder, DECODERS, arch, dropout), *arguments)
 
 
-def set_seq2seq_weights(model: Seq2Seq, arch: PairArchitecture, values: dict[str, Weights]) -> None:
+def set_seq2seq_weights(model: Seq2Seq, arch: Architecture, values: dict[str, Weights]) -> None:
     """Give the encoder and the decoder weights by canonical name."""
     create_variables(model)
     for part, own in ((model.encoder, values["encoder"]), (model.decoder, values["decoder"])):
         part.embedding.set_weights([own["embedding.weight"]])
-        set_layer_weights(CELL, part.rnn.rnn.layers, own)
+        set_layer_weights(PAIR_CELL, part.rnn.rnn.layers, own)
         for name, layer in part.linear_layers.items():
             names = f"{name}.weight", f"{name}.bias"
             layer.set_weights([own[name].T for name in names if name in own])
@@ -172,18 +171,18 @@ def create_variables(model: Seq2Seq) -> None:
 build_seq2seq = seq2seq.builder(make_seq2seq, set_seq2seq_weights)
 
 
-def seq2seq_weights(model: Seq2Seq) -> dict[str, Weights]:
-    """Weights of the encoder and of the decoder by canonical name, copied."""
+def seq2seq_weights(model: Seq2Seq) -> Weights:
+    """Weights of an encoder-decoder by canonical name, copied."""
     create_variables(model)
     found = {}
     for name, part in (("encoder", model.encoder), ("decoder", model.decoder)):
         (embedding,) = part.embedding.get_weights()
-        layers = layer_weights(CELL, part.rnn.rnn.layers)
+        layers = layer_weights(PAIR_CELL, part.rnn.rnn.layers)
         found[name] = {"embedding.weight": embedding, **layers}
         for linear, layer in part.linear_layers.items():
             own = dict(zip(("weight", "bias"), layer.get_weights(), strict=False))
             found[name] |= {f"{linear}.{kind}": value.T for kind, value in own.items()}
-    return found
+    return of_parts(found)
 
 
 def version() -> str:

@@ -170,11 +170,14 @@ def _on_one_line(character: str) -> str:
     return character if character.isprintable() else ascii(character)[1:-1]
 
 
-def write(folder: Path, vocab: Vocab, used: Tokenizer) -> None:
-    """Write the vocabulary, and the tokenizer if it was learned from a text, into a folder."""
-    json_files.write(folder / VOCAB_FILE, vocab.idx_to_token)
+def write_vocab(folder: Path, vocab: Vocab, used: Tokenizer, prefix: str = "") -> None:
+    """Write the vocabulary, and the tokenizer if it was learned from a text, into a folder.
+
+    - `prefix`: of the names of the files.
+    """
+    json_files.write(folder / (prefix + VOCAB_FILE), vocab.idx_to_token)
     if used.model:
-        atomic.write(folder / TOKENIZER_FILE, used.model.encode())
+        atomic.write(folder / (prefix + TOKENIZER_FILE), used.model.encode())
 
 
 def read(

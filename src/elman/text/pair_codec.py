@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from elman.errors import ElmanError, require_one_of
-from elman.files import atomic, json_files
+from elman.files import json_files
 from elman.text import known_tokenizers
-from elman.text.codec import MAX_VOCAB_BYTES, TOKENIZER_FILE, VOCAB_FILE
+from elman.text.codec import MAX_VOCAB_BYTES, TOKENIZER_FILE, VOCAB_FILE, write_vocab
 from elman.text.encoders import Words
 from elman.text.tokenizers import TOKENIZERS, Tokenizer, Units
 from elman.text.vocab import UNKNOWN, Vocab, read_vocab
@@ -89,7 +90,7 @@ class PairCodec:
         )
 
 
-def check(tokenizer: str, where: str = "tokenizer") -> None:
+def check(tokenizer: Any, where: str = "tokenizer") -> None:
     """Raise an ElmanError unless pairs can have these tokens."""
     require_one_of(PAIR_TOKENIZERS, **{where: tokenizer})
 
@@ -113,9 +114,7 @@ def tokens(used: Tokenizer, texts: Iterable[str]) -> list[list[str]]:
 def write(folder: Path, codec: PairCodec) -> None:
     """Write both vocabularies, and the tokenizers that were learned, into a folder."""
     for prefix, side in (("", codec.source), (TARGET, codec.target)):
-        json_files.write(folder / (prefix + VOCAB_FILE), side.vocab.idx_to_token)
-        if side.tokenizer.model:
-            atomic.write(folder / (prefix + TOKENIZER_FILE), side.tokenizer.model.encode())
+        write_vocab(folder, side.vocab, side.tokenizer, prefix)
 
 
 def read(folder: Path, sizes: tuple[int, int], names: tuple[str, str], num_steps: int) -> PairCodec:

@@ -7,9 +7,8 @@ from torch import nn
 
 from elman.book import rnnlm, seq2seq
 from elman.model import weights
-from elman.model.encoder_decoder import PairArchitecture
 from elman.model.options import ModelOptions
-from elman.model.weights import Architecture, Weights
+from elman.model.weights import Architecture, Weights, of_parts
 from elman.torch import layers
 from elman.torch.arrays import numpy
 from elman.torch.attention import Seq2SeqAttentionDecoder
@@ -69,14 +68,14 @@ def export_weights(model: RNNLMScratch) -> Weights:
     return values
 
 
-def make_seq2seq(arch: PairArchitecture, dropout: float, seed: int, *arguments: Any) -> Seq2Seq:
+def make_seq2seq(arch: Architecture, dropout: float, seed: int, *arguments: Any) -> Seq2Seq:
     """A Seq2Seq of this architecture; the seed is that of dropout."""
     if dropout:
         torch.manual_seed(seed)
     return Seq2Seq(*seq2seq.parts_of(Seq2SeqEncoder, DECODERS, arch, dropout), *arguments)
 
 
-def set_seq2seq_weights(model: Seq2Seq, arch: PairArchitecture, values: dict[str, Weights]) -> None:
+def set_seq2seq_weights(model: Seq2Seq, arch: Architecture, values: dict[str, Weights]) -> None:
     """Give the encoder and the decoder weights by canonical name."""
     for part, own in values.items():
         tensors = {
@@ -89,14 +88,14 @@ def set_seq2seq_weights(model: Seq2Seq, arch: PairArchitecture, values: dict[str
 build_seq2seq = seq2seq.builder(make_seq2seq, set_seq2seq_weights)
 
 
-def seq2seq_weights(model: Seq2Seq) -> dict[str, Weights]:
-    """Weights of the encoder and of the decoder by canonical name, copied."""
+def seq2seq_weights(model: Seq2Seq) -> Weights:
+    """Weights of an encoder-decoder by canonical name, copied."""
     found: dict[str, Weights] = {"encoder": {}, "decoder": {}}
     for name, value in model.state_dict().items():
         part, _, own = name.partition(".")
         own = own.replace("rnn.rnn.", "rnn.").replace("attention_", "attention.")
         found[part][own] = numpy(value).copy()
-    return found
+    return of_parts(found)
 
 
 def version() -> str:

@@ -49,7 +49,7 @@ def write(run: Path, out: Path) -> None:
     wanted = specification.build(arch, values, precision=precision)
     border, _ = border_ids(used)
     with atomic.new_folder(out) as part:
-        codec.write(part, used.vocab, used.tokenizer)
+        codec.write_vocab(part, used.vocab, used.tokenizer)
         _save(part / step.FILE, step.graph(model))
         check.check_step(part / step.FILE, wanted)
         if len(model.states) > speech.MAX_STATES:
