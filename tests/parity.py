@@ -10,7 +10,7 @@ import numpy as np
 
 import elman
 from elman.model import weights
-from elman.model.cells import cell_named
+from elman.model.registry import cell_named
 from elman.model.weights import Architecture
 from elman.training.callback import Callback
 

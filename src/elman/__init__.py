@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from elman.errors import ElmanError
 from elman.files import atomic
 from elman.runs.frameworks import framework_module, module_of
-from elman.valid_values import FRAMEWORKS
+from elman.valid_values import FRAMEWORKS, VERSION
 
 if TYPE_CHECKING:
     import os
@@ -27,9 +27,10 @@ if TYPE_CHECKING:
     from elman.api.serving import serve
     from elman.api.sweeping import sweep
     from elman.api.training import resume, train
-    from elman.model.cells import Cell, register
+    from elman.model.cells import Cell
+    from elman.model.registry import register
 
-__version__ = "0.1.0"
+__version__ = VERSION
 __all__ = [  # except elman.open: it would hide Python's open
     "Cell",
     "ElmanError",
@@ -56,7 +57,7 @@ __all__ = [  # except elman.open: it would hide Python's open
 # Modules of the names that not every program needs.
 LAZY = {
     "Cell": ("elman.model.cells", "Cell"),
-    "register": ("elman.model.cells", "register"),
+    "register": ("elman.model.registry", "register"),
     "Run": ("elman.api.run", "Run"),
     "open": ("elman.api.run", "open_run"),
     "train": ("elman.api.training", "train"),

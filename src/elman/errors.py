@@ -174,6 +174,11 @@ def in_words(name: str) -> str:
     return name.replace("_", " ")
 
 
+def counted(number: float, noun: str) -> str:
+    """A number of things, in words."""
+    return f"{number:.10g} {noun}{'' if number == 1 else 's'}"
+
+
 def printable(text: str) -> str:
     """A message on one line of bounded length, without control characters."""
     if len(text) > MAX_MESSAGE_CHARS:  # keep the rule at the start and the cure at the end

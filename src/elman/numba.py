@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from elman import numpy as specification
 from elman.book import names, rnnlm, text_file, time_machine
 from elman.book.names import *  # noqa: F403
-from elman.book.overrides import Originals
+from elman.book.rnnlm import Originals
 from elman.errors import ElmanError, alternatives
 from elman.inference.language_model import CompiledModel, check_ids, integers
 from elman.kernels import numba as _numba

@@ -1,5 +1,6 @@
-"""Valid values of options, for the modules that check them and the settings that list them."""
+"""Valid values of options, for the modules that check them and list them; the version."""
 
+VERSION = "0.1.0"
 FRAMEWORKS = ("numba", "numpy", "torch", "tensorflow", "jax", "mxnet")
 DIFFERENTIATING = ("torch", "tensorflow", "jax", "mxnet")  # they derive gradients of any layer
 SHARDED = ("numba", "numpy", "torch", "jax")  # their batches can be divided

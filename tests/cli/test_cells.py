@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from elman.experiments import compare
-from elman.model import cells
+from elman.model import registry
 from elman.model.cell_checks import fingerprint
+from elman.model.registry import cell_named
 from tests.conftest import QUICK, Command
 
 CELLS = """\
@@ -29,7 +30,7 @@ UNKNOWN = (
 @pytest.fixture
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file that registers the cell half; none is registered yet."""
-    monkeypatch.setattr(cells, "_registered", {})
+    monkeypatch.setattr(registry, "_registered", {})
     (tmp_path / "cells.py").write_text(CELLS)
     return tmp_path / "cells.py"
 
@@ -37,14 +38,14 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def half(run: Path, file: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run of the cell half, which has the weights of an rnn."""
-    cells.register_file(file)
+    registry.register_file(file)
     config = json.loads((run / "config.json").read_text())
-    kept = {"cell_fingerprint": fingerprint("half")}
+    kept = {"cell_fingerprint": fingerprint(cell_named("half"))}
     config["architecture"]["cell"] = config["training"]["settings"]["cell"] = "half"
     config["training"]["settings"]["framework"] = "torch"
     config["training"] |= kept
     (run / "config.json").write_text(json.dumps(config | kept))
-    monkeypatch.setattr(cells, "_registered", {})
+    monkeypatch.setattr(registry, "_registered", {})
     return run
 
 

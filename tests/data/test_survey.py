@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from elman.data import survey
+from elman.data import tokenization
 from elman.data.parts import Sources
-from elman.data.survey import separate_lines, suitable_tokens, training_characters
+from elman.data.tokenization import separate_lines, suitable_tokens, training_characters
 from elman.errors import ElmanError
 
 TEXT = "Grüße, 世界!\nagain\n" * 5000
@@ -27,7 +27,7 @@ def test_a_text_within_the_sample_is_counted(tmp_path: Path, name: str) -> None:
 def test_a_longer_text_is_estimated(tmp_path: Path, name: str) -> None:
     # Numbers in no order: gzip reads up to 128 KB ahead, much of a text that repeats itself.
     raw = "".join(f"{number * 2654435761 % 2**32} Grüße, 世界!\n" for number in range(400_000))
-    assert len(raw) > survey.SAMPLE_CHARACTERS
+    assert len(raw) > tokenization.SAMPLE_CHARACTERS
     path = tmp_path / name
     path.write_bytes(gzip.compress(raw.encode(), 1) if name.endswith("gz") else raw.encode())
     assert training_characters(Sources.of(str(path))) == pytest.approx(0.8 * len(raw), rel=0.1)
@@ -44,7 +44,7 @@ def test_a_text_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
 def test_tokens_are_chosen_by_the_size_of_a_text(
     characters: int, pairs: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(survey, "training_characters", lambda sources: characters)
+    monkeypatch.setattr(tokenization, "training_characters", lambda sources: characters)
     by_character = {"tokenizer": "char"}
     by_pairs = {"tokenizer": "bpe", "vocab_size": pairs}
     sources = Sources.of("text.txt")

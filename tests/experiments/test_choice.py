@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import elman.numpy
-from elman.data import survey
+from elman.data import tokenization
 from elman.data.prepare import prepare
 from elman.errors import ElmanError
 from elman.experiments import choice, recipe
@@ -139,7 +139,7 @@ def test_a_long_text_has_byte_pairs_unless_its_tokens_are_given(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(survey, "PAIRS", {100: 300})
+    monkeypatch.setattr(tokenization, "PAIRS", {100: 300})
     path = tmp_path / "text.txt"
     path.write_text("".join(f"line {number}\n" for number in range(300)))
     found = choose({"text": str(path), "framework": "numpy", "epochs": 1} | given)
@@ -150,7 +150,7 @@ def test_a_long_text_has_byte_pairs_unless_its_tokens_are_given(
 def test_a_store_keeps_its_tokens(
     story: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(survey, "PAIRS", {100: 300})
+    monkeypatch.setattr(tokenization, "PAIRS", {100: 300})
     store = tmp_path / "store"
     prepare([str(story)], store, "word")
     found = choose({"text": str(store), "framework": "numpy", "epochs": 1})

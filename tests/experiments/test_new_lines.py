@@ -10,14 +10,13 @@ import elman
 from elman.data.prepare import prepare
 from elman.data.sizes import Size
 from elman.errors import ElmanError
-from elman.experiments import new_lines
-from elman.experiments.new_lines import KnownLines, write_lines
 from elman.files import atomic
 from elman.inference import language_model
 from elman.inference.sampling import Sampler
 from elman.inference.writing import Writing, write
 from elman.model.weights import Architecture, initial
-from elman.runs import run
+from elman.runs import new_lines, run
+from elman.runs.new_lines import KnownLines, write_lines
 from elman.runs.records import RunSettings, TrainingRecord
 from elman.runs.settings import Settings
 from elman.text.codec import Codec

@@ -10,7 +10,8 @@ import elman
 from elman.errors import ElmanError
 from elman.formats import export
 from elman.formats.onnx.check import run, zero_state
-from elman.model.cells import STEP_FUNCTIONS, Cell, cell_named
+from elman.model.cells import STEP_FUNCTIONS, Cell
+from elman.model.registry import cell_named
 from tests.export.custom_cells import CUSTOM, everything
 from tests.export.models import model_of, saved
 from tests.export.test_onnx import session_of

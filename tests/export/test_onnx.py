@@ -124,7 +124,7 @@ def test_a_run_in_bfloat16_is_computed_in_single_precision_which_is_told(
 @pytest.mark.parametrize(
     ("module", "function", "file"),
     [
-        (onnx.step, "graph", "step.onnx"),
+        (onnx, "step_graph", "step.onnx"),
         (onnx.speech, "sentences", "no-state.onnx"),
         (onnx.speech, "streaming", "with-state.onnx"),
     ],

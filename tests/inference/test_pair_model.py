@@ -10,7 +10,7 @@ import pytest
 from elman.errors import ElmanError
 from elman.inference.pair_lines import TranslatedLines, blocks_of
 from elman.inference.pair_model import PairModel
-from elman.inference.translating import Translating
+from elman.inference.writing_options import Translating
 from tests.copying import LETTERS, STEPS, copying
 
 WORDS = ["".join(letters) for letters in itertools.product("abcde", repeat=4)]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from elman.cli.generate import generate
+from elman.cli.commands.generate import generate
 from elman.errors import ElmanError
 from elman.inference.sampling import Sampler
 from elman.inference.writing_options import SamplerOptions, Writing

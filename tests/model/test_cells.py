@@ -16,9 +16,11 @@ import elman
 from elman import numpy as specification
 from elman.errors import ElmanError
 from elman.files import json_files
-from elman.model import cells, recurrence, step_arrays, weights
+from elman.model import recurrence, step_arrays, weights
+from elman.model import registry as registered_cells
 from elman.model.cell_checks import check_equations, fingerprint
-from elman.model.cells import CELLS, Cell, cell_named, register
+from elman.model.cells import CELLS, Cell
+from elman.model.registry import cell_named, register
 from elman.model.weights import Architecture
 from elman.runs import run_folder
 from elman.runs.records import RunSettings
@@ -53,7 +55,7 @@ def other_step(xp: Any, x: Any, r: Any, state: Any) -> Any:
 def registry(monkeypatch: pytest.MonkeyPatch) -> dict[str, Cell]:
     """Cells that are registered, none at the beginning."""
     registered: dict[str, Cell] = {}
-    monkeypatch.setattr(cells, "_registered", registered)
+    monkeypatch.setattr(registered_cells, "_registered", registered)
     return registered
 
 
@@ -137,7 +139,7 @@ def test_numbers_shapes_and_slices_are_no_reason_to_refuse_a_cell(step: Any) -> 
 def test_the_built_in_cells_pass_the_checks_of_a_registration() -> None:
     for cell in CELLS.values():
         check_equations(cell)
-        assert fingerprint(cell.name) is None
+        assert fingerprint(cell) is None
 
 
 def test_the_two_arrays_of_a_linear_cell_have_the_shape_of_its_state() -> None:
@@ -282,7 +284,9 @@ def test_a_training_is_not_resumed_with_other_equations(
 ) -> None:
     register(Cell("half", ("h",), half_step))
     kept = RunSettings(
-        Settings(cell="half", framework="torch"), "0", cell_fingerprint=fingerprint("half")
+        Settings(cell="half", framework="torch"),
+        "0",
+        cell_fingerprint=fingerprint(cell_named("half")),
     )
     json_files.write(tmp_path / "training.json", asdict(kept))
     assert run_folder.read_training(tmp_path) == kept

@@ -143,7 +143,7 @@ def other_version(place: Place) -> Mapping[str, str]:
     """The second host has another version of elman."""
     own, installed = place.folder / "other", Path(elman.__file__).parent
     shutil.copytree(installed, own / "elman", ignore=shutil.ignore_patterns("__pycache__"))
-    init = own / "elman" / "__init__.py"
+    init = own / "elman" / "valid_values.py"
     init.write_text(init.read_text().replace(elman.__version__, "0.0.7"))
     return {"PYTHONPATH": f"{own}:{os.environ.get('PYTHONPATH', '')}"}
 

@@ -12,9 +12,8 @@ from elman import numba as engine
 from elman.errors import ElmanError
 from elman.server import batcher, completion_request
 from elman.server.batcher import Batcher, QueueFullError
-from elman.server.choice import Choice, Part
-from elman.server.limits import Limits
-from elman.server.prompts import ReadPrompt
+from elman.server.choice import Choice, Part, ReadPrompt
+from elman.server.completion_request import Limits
 from elman.text.codec import Codec
 from elman.text.vocab import Vocab
 from tests.server.conftest import model_of

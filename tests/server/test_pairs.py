@@ -13,7 +13,7 @@ from elman import numba
 from elman.server.access import Access, Hosts
 from elman.server.app import App
 from elman.server.batcher import QueueFullError
-from elman.server.limits import Limits
+from elman.server.completion_request import Limits
 from elman.server.pages import Pages
 from elman.server.translator import TargetChoice, Translator
 from tests.copying import Copying, copying

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from elman.inference.writer import Decoder, StopFinder
 from elman.text import bpe
 from elman.text.codec import Codec
-from elman.text.streaming import Decoder, StopFinder
 from elman.text.vocab import Vocab
 
 TEXT = "Zo\xeb said: na\xefve \u2014 \U0001f600!"

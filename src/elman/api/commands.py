@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Unpack
 
-import elman
 from elman.api.options import TrainOptions
 from elman.api.run import scores_of
 from elman.api.signatures import with_options
@@ -26,7 +25,7 @@ from elman.runs.frameworks import framework_module
 from elman.runs.settings import CHOSEN, Settings
 from elman.text import in_memory
 from elman.text.in_memory import TextLike
-from elman.valid_values import FRAMEWORKS, TIME_MACHINE
+from elman.valid_values import FRAMEWORKS, TIME_MACHINE, VERSION
 
 RunLike = str | os.PathLike[str]
 
@@ -48,8 +47,8 @@ def evaluate(
     - `framework`: the framework that computes; None is the default of `elman.load`.
     - `dynamic`: the model adapts to what it has read (dynamic evaluation).
     """
-    from elman.experiments import adapting
-    from elman.runs.loading import evaluate_pairs, is_of_pairs
+    from elman.runs import adapting
+    from elman.runs.loading import evaluate_pairs, is_of_pairs, load_language_model
     from elman.runs.settings import check_text
 
     in_memory.check(text)
@@ -58,7 +57,7 @@ def evaluate(
         check_text(os.fspath(text), edition)  # type: ignore[arg-type]
     if is_of_pairs(folder):
         return evaluate_pairs(folder, text, framework, dynamic)  # type: ignore[arg-type]
-    model = elman.load(run, framework)
+    model = load_language_model(folder, framework)
     if dynamic:
         return adapting.evaluate(folder, model, text, edition)  # type: ignore[arg-type]
     return model.evaluate(text, edition)  # type: ignore[no-any-return]
@@ -108,7 +107,7 @@ def score(
     - `text`: the path of a file, a string with line breaks, or lines.
     - `dynamic`: the model adapts to each line after scoring it.
     """
-    from elman.experiments.adapting import adapting
+    from elman.runs.adapting import adapting
     from elman.runs.loading import load_language_model
 
     in_memory.check(text)
@@ -251,7 +250,7 @@ def info(run: RunLike | None = None, speed: bool = False) -> Facts:
         return Facts(asdict(measured), _columns(speeds.in_lines(measured)))
     if run is None:
         found = {name: describe_framework(name) for name in FRAMEWORKS}
-        facts = {"elman": elman.__version__, "python": sys.version.split()[0], "frameworks": found}
+        facts = {"elman": VERSION, "python": sys.version.split()[0], "frameworks": found}
         return Facts(facts, _frameworks(found))
     from elman.runs.describe import describe, in_lines
 
@@ -264,7 +263,7 @@ def _columns(lines: Iterable[tuple[str, str]]) -> Iterator[str]:
 
 
 def _frameworks(found: dict[str, dict[str, Any]]) -> Iterator[str]:
-    yield f"elman      {elman.__version__}  (Python {sys.version.split()[0]})"
+    yield f"elman      {VERSION}  (Python {sys.version.split()[0]})"
     for name, facts in found.items():
         line = facts.get("error") or f"{facts['version']}  {', '.join(facts['devices'])}"
         yield f"{name:<10} {line}"

@@ -49,14 +49,14 @@ def run_paths(function: str, runs: Iterable[Any]) -> list[Path]:
 
 def scores_of(model: Any, text: TextLike, adapting: "AdaptingModel | None" = None) -> list[Score]:
     """Score each line of a text: a path or a text in memory; `adapting` as in `ScoredText`."""
-    from elman.experiments import score_rows
+    from elman.inference import scoring
 
     in_memory.check(text)
     if in_memory.is_named(text):
-        blocks = score_rows.blocks_of(os.fspath(text))  # type: ignore[arg-type]
+        blocks = scoring.blocks_of(os.fspath(text))  # type: ignore[arg-type]
     else:
         blocks = in_memory.blocks_of(text)
-    scored = score_rows.ScoredText(model, blocks, adapting)
+    scored = scoring.ScoredText(model, blocks, adapting)
     found = [each for lines in scored for each in scores(lines, model.codec)]
     scored.tell_of_empty()
     scored.warn_of_unknown()
@@ -116,9 +116,9 @@ class Run:
     @python_terms
     def load(self, framework: str | None = None, precision: str | None = None) -> Any:
         """The model in a framework, as with `elman.load`."""
-        import elman
+        from elman.runs import loading
 
-        return elman.load(self.path, framework, precision)
+        return loading.load(self.path, framework, precision)
 
     @property
     def settings(self) -> dict[str, Any]:

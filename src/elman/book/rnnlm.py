@@ -1,11 +1,10 @@
 """What the language models of frameworks share: the loss of a batch, and `build`."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
-from elman.book.overrides import Originals
 from elman.errors import ElmanError
 from elman.inference.text_model import TextModel
 from elman.model import weights
@@ -47,6 +46,24 @@ def detached(xp: Any, state: Any) -> Any:
 def chunk_rows(vocab: int) -> int:
     """Number of rows of logits in a chunk."""
     return max(1, CHUNK_LOGITS // vocab)
+
+
+class Originals:
+    """Some attributes of a class as they are now, before a user could replace them.
+
+    They are compared on each call (about a microsecond), so that a method that is replaced during a
+    training is noticed, too.
+    """
+
+    def __init__(self, owner: type, names: Iterable[str]) -> None:
+        self.found = {name: getattr(owner, name) for name in names if hasattr(owner, name)}
+
+    def replaced_in(self, kind: type) -> str | None:
+        """Name of the first that differs or is missing in a class; None if all are the same."""
+        for name, original in self.found.items():
+            if getattr(kind, name, None) is not original:
+                return name
+        return None
 
 
 def head_of(kind: type) -> Originals:

@@ -12,22 +12,18 @@ from typing import Annotated
 
 import typer
 
-from elman import __version__
-from elman.cli import (
+from elman.cli import failures, help_pages, signals
+from elman.cli.commands import (
     compare,
     evaluate,
     export,
-    failures,
     generate,
-    help_pages,
     info,
-    next_tokens,
     plan,
     prepare,
     runs,
     score,
     serve,
-    signals,
     sweep,
     train,
     translate,
@@ -35,7 +31,8 @@ from elman.cli import (
 from elman.cli.options import PATH
 from elman.errors import ElmanError
 from elman.files import streams
-from elman.model.cells import register_file
+from elman.model.registry import register_file
+from elman.valid_values import VERSION
 
 ALONE = "prepare", "sweep", "plan"  # commands that workers do not share
 
@@ -50,7 +47,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "train": train.train,
     "prepare": prepare.prepare,
     "generate": generate.generate,
-    "next": next_tokens.next_tokens,
+    "next": generate.next_tokens,
     "translate": translate.translate,
     "evaluate": evaluate.evaluate,
     "score": score.score,
@@ -68,7 +65,7 @@ for name, command in COMMANDS.items():
 
 def _show_version(requested: bool) -> None:
     if requested:
-        print(f"elman {__version__}")
+        print(f"elman {VERSION}")
         raise typer.Exit
 
 

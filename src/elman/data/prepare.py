@@ -8,9 +8,8 @@ from pathlib import Path
 from elman.data import store
 from elman.data.parts import Sources, shares_of
 from elman.data.store import StoreMetadata
-from elman.data.survey import suitable_tokens
 from elman.data.token_writer import IDS
-from elman.data.tokenization import TokenizerSettings, tokenize_sources
+from elman.data.tokenization import TokenizerSettings, suitable_tokens, tokenize_sources
 from elman.errors import ElmanError
 from elman.files import atomic, regular
 from elman.files.long_work import Report, no_report

@@ -10,8 +10,8 @@ from typing import Any
 from elman.data.batch_settings import BatchSettings
 from elman.data.pair_texts import VAL_SHARE, PairTexts, read_pair_texts
 from elman.data.parts import Sources, parse_split
-from elman.data.survey import separate_lines, suitable_tokens
 from elman.data.text import Text, TokenOptions, read_text
+from elman.data.tokenization import separate_lines, suitable_tokens
 from elman.errors import ElmanError, alternatives
 from elman.experiments import pair_recipe, recipe
 from elman.experiments.origin import Origin, named

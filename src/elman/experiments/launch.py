@@ -13,7 +13,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import elman
 from elman.errors import ElmanError, InterruptedWorkError, MachineError, printable
 from elman.files import json_files
 from elman.runs.records import RunSettings
@@ -21,7 +20,7 @@ from elman.training.workers.busy import Busy
 from elman.training.workers.hosts import AGAIN, HostError, Hosts, listed
 from elman.training.workers.processes import ONE_WORKER, NamedWorkers, Numbers, Workers
 from elman.training.workers.rows import Rows
-from elman.valid_values import SHARDED
+from elman.valid_values import SHARDED, VERSION
 
 ANSWER_SECONDS = 60  # after this time without an answer, a worker counts as lost
 NOTICED_SECONDS = 5  # in which a framework would have noticed that a worker has failed
@@ -114,7 +113,7 @@ class Watched:
         threading.Thread(target=self._watch, args=(signals,), daemon=True).start()
         if "TORCHELASTIC_RUN_ID" in os.environ:
             threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-        self.hosts = Hosts(workers, elman.__version__, os.environ.get("MASTER_ADDR", ""))
+        self.hosts = Hosts(workers, VERSION, os.environ.get("MASTER_ADDR", ""))
         threading.Thread(target=self._watch_failures, daemon=True).start()
 
     def _watch(self, signals: int) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from elman.data.pair_texts import PairTexts
-from elman.experiments.recipe import counted, minutes
+from elman.errors import counted
+from elman.experiments.recipe import minutes
 from elman.model import weights
 from elman.model.weights import DECODER, ENCODER, PAIR_CELL, Architecture
 from elman.runs.settings import DEFAULT_LINE, Settings

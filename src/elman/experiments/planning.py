@@ -17,6 +17,7 @@ import numpy as np
 from elman.data.batches import check_rows
 from elman.errors import (
     ElmanError,
+    counted,
     is_finite_number,
     require_at_least,
     require_at_most,
@@ -24,13 +25,13 @@ from elman.errors import (
 )
 from elman.experiments import recipe
 from elman.experiments.choice import choose, default_shards
-from elman.experiments.recipe import Facts, counted
+from elman.experiments.recipe import Facts
 from elman.experiments.speed import Probe, operations_of
 from elman.experiments.train import build_options
 from elman.files import memory
 from elman.files.long_work import showing
 from elman.model import weights
-from elman.model.cells import cell_named
+from elman.model.registry import cell_named
 from elman.model.weights import Architecture
 from elman.runs.frameworks import count_gpus, framework_module
 from elman.runs.settings import Settings

@@ -11,11 +11,11 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from elman.data.text import Text
-from elman.errors import ElmanError
+from elman.errors import ElmanError, counted
 from elman.model import weights
-from elman.model.cells import cell_named
 from elman.model.optimizers import OPTIMIZERS
 from elman.model.precision import SINGLE
+from elman.model.registry import cell_named
 from elman.model.weights import Architecture
 from elman.runs.settings import Settings
 from elman.setting_fields import check_given
@@ -329,8 +329,3 @@ def _described(settings: Settings, facts: Facts) -> list[str]:
         f"{settings.output_dropout:g} on outputs, weight decay {settings.weight_decay or 0:g}, for "
         f"{read}{facts.tokens:,} tokens",
     ]
-
-
-def counted(number: float, noun: str) -> str:
-    """A number of things, in words."""
-    return f"{number:.10g} {noun}{'' if number == 1 else 's'}"

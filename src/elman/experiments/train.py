@@ -24,6 +24,7 @@ from elman.model.cell_checks import fingerprint
 from elman.model.metrics import Evaluation
 from elman.model.optimizers import Optimizer
 from elman.model.options import ModelOptions
+from elman.model.registry import cell_named
 from elman.runs import run, run_folder
 from elman.runs.frameworks import count_gpus
 from elman.runs.records import RunSettings, TrainingRecord
@@ -71,7 +72,7 @@ class Training:
             init_sha256=None if origin is None else origin.sha256,
             reasons=[*choice.reasons],
             given=choice.given,
-            cell_fingerprint=fingerprint(settings.cell),
+            cell_fingerprint=fingerprint(cell_named(settings.cell)),
         )
         self.model = self._model(None if origin is None else origin.values)
 

@@ -10,7 +10,7 @@ from elman.inference.pair_model import (
     Translation,
     check_line,
 )
-from elman.inference.translating import Translating
+from elman.inference.writing_options import Translating
 from elman.text.text_files import arriving_lines
 
 MAX_CHARACTERS = 1 << 16  # of a text

@@ -15,7 +15,7 @@ from elman.inference.beams import Hypothesis, beam_search
 from elman.inference.language_model import check_finite, cross_entropy, log_probabilities
 from elman.inference.pair_metrics import PairEvaluation
 from elman.inference.sampling import Sampler
-from elman.inference.translating import Translating
+from elman.inference.writing_options import Translating
 from elman.text.in_memory import strings
 from elman.text.pair_codec import BEGIN, END, PADDING, PairCodec, Side
 

@@ -14,9 +14,9 @@ from elman.inference.evaluation import evaluate_on
 from elman.inference.scoring import ScoredLines, score_lines
 from elman.inference.writing import write
 from elman.inference.writing_options import Writing
-from elman.model.cells import cell_named
 from elman.model.metrics import Evaluation, in_digits
 from elman.model.options import ModelOptions
+from elman.model.registry import cell_named
 from elman.model.weights import Architecture, in_words
 from elman.text import in_memory
 from elman.text.codec import Codec

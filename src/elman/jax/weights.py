@@ -16,8 +16,8 @@ from elman.jax.layers import accepts_ids
 from elman.jax.model import RNNLM, RNNLMScratch
 from elman.jax.seq2seq import Seq2Seq, Seq2SeqDecoder, Seq2SeqEncoder, params_of
 from elman.model import weights
-from elman.model.cells import cell_named
 from elman.model.options import ModelOptions
+from elman.model.registry import cell_named
 from elman.model.weights import PAIR_CELL, Architecture, Weights, of_parts
 
 __all__ = ["architecture", "build", "build_seq2seq", "export_weights", "seq2seq_weights", "version"]

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elman.model import step_arrays
-from elman.model.cells import Cell, cell_named
+from elman.model.cells import Cell
+from elman.model.registry import cell_named
 from elman.model.weights import Architecture
 
 Array = NDArray[Any]

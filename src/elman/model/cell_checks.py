@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from elman.errors import ElmanError, alternatives
 from elman.model import step_arrays
-from elman.model.cells import CELLS, STEP_FUNCTIONS, Cell, CellError, cell_named
+from elman.model.cells import CELLS, STEP_FUNCTIONS, Cell, CellError
 
 BATCH, HIDDEN = 2, 3
 DIGITS = 9  # after the point, of the results that a run keeps
@@ -136,25 +136,25 @@ def _results(cell: Cell, rows: slice = slice(BATCH)) -> list[NDArray[Any]]:
     return results
 
 
-def fingerprint(name: str) -> list[float] | None:
+def fingerprint(cell: Cell) -> list[float] | None:
     """Results of a custom cell's equations on fixed arrays, rounded; None for a built-in cell."""
-    if name in CELLS:
+    if cell.name in CELLS:
         return None
-    results = np.nan_to_num(np.concatenate(_results(cell_named(name))))
+    results = np.nan_to_num(np.concatenate(_results(cell)))
     return [round(each, DIGITS) for each in results.ravel().tolist()]
 
 
-def check_fingerprint(name: str, kept: Sequence[float] | None) -> None:
+def check_fingerprint(cell: Cell, kept: Sequence[float] | None) -> None:
     """Raise a CellError unless a cell computes the results that were kept with a run."""
-    found = fingerprint(name)
+    found = fingerprint(cell)
     if found is None:
         return
     if kept is None:
-        raise CellError(f"the results of the cell {name} are missing: train the run again")
+        raise CellError(f"the results of the cell {cell.name} are missing: train the run again")
     for pair in zip_longest(kept, found, fillvalue=math.nan):
         if not math.isclose(*pair, rel_tol=TOLERANCE, abs_tol=TOLERANCE):
             raise CellError(
-                f"the cell {name} must have the run's equations, got another result, "
+                f"the cell {cell.name} must have the run's equations, got another result, "
                 f"{pair[0]:.9g} in the run, {pair[1]:.9g} registered: register the cell that was "
                 "trained"
             )

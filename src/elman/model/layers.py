@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 from inspect import cleandoc
 from typing import Any, TypeVar
 
-from elman.model.cells import check_cell, rnn_cell
+from elman.model.cells import rnn_cell
+from elman.model.registry import check_cell
 from elman.model.weights import check_dropout
 
 Kind = TypeVar("Kind", bound=type)

@@ -24,7 +24,8 @@ from elman.errors import (
     require_number,
 )
 from elman.files import memory, tensors
-from elman.model.cells import Cell, cell_named, check_cell
+from elman.model.cells import Cell
+from elman.model.registry import cell_named, check_cell
 from elman.user_classes import ModelAttributes
 from elman.valid_values import MAX_EMBEDDING, MAX_HIDDEN, MAX_LAYERS, MAX_VOCAB_SIZE
 

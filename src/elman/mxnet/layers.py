@@ -11,6 +11,7 @@ from mxnet.gluon import nn, rnn
 from elman.model import cells, layers, weights
 from elman.model.layers import Named, Nonlinear, Options, Sizes, documented
 from elman.model.recurrence import run_layer, run_stack
+from elman.model.registry import cell_named
 from elman.mxnet import arrays
 from elman.mxnet.model import COMPILED, Module
 
@@ -188,7 +189,7 @@ class CellStack(nn.Block):
         self.cell, self._hidden_size, self._num_layers = cell, hidden, num_layers
         self.dropout, self.names = dropout, weights.layer_names(num_layers, bidirectional)
         shapes = weights.layer_shapes(cell, 0, hidden, num_layers, bidirectional)
-        own = cells.cell_named(cell).parameters
+        own = cell_named(cell).parameters
         for name, shape in shapes.items():
             kind, initial = name.rpartition("_l")[0], None
             if kind in own:
@@ -199,7 +200,7 @@ class CellStack(nn.Block):
     def begin_state(self, batch: int, **options: Any) -> list[np.ndarray]:
         """A state of zeros."""
         shape = (sum(map(len, self.names)), batch, self._hidden_size)
-        return [np.zeros(shape, **options) for _ in range(cells.cell_named(self.cell).states)]
+        return [np.zeros(shape, **options) for _ in range(cell_named(self.cell).states)]
 
     def forward(self, inputs: np.ndarray, states: Any) -> tuple[np.ndarray, Any]:
         """Outputs of all steps, and the state after the last."""
@@ -207,7 +208,7 @@ class CellStack(nn.Block):
         return run_stack(arrays, self.names, inputs, whole, self._run, self._drop)
 
     def _run(self, name: str, inputs: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:
-        cell = cells.cell_named(self.cell)
+        cell = cell_named(self.cell)
         parameters = {kind: self._reg_params[kind + name] for kind in cell.weight_kinds}
         W_ih = parameters["weight_ih"]
         W_ih.shape = (W_ih.shape[0], inputs.shape[-1])

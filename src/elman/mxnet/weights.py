@@ -7,8 +7,9 @@ from mxnet import gluon, np, npx
 from mxnet.gluon import nn, rnn
 
 from elman.book import rnnlm, seq2seq
-from elman.model import cells, weights
+from elman.model import weights
 from elman.model.options import ModelOptions
+from elman.model.registry import cell_named
 from elman.model.weights import PAIR_CELL, Architecture, Weights, of_parts
 from elman.mxnet import layers
 from elman.mxnet.arrays import numpy
@@ -92,7 +93,7 @@ def export_weights(model: RNNLMScratch) -> Weights:
     }
     for name in values:
         if "bias_hh" in name:  # the layers ignore its redundant part
-            values[name][cells.cell_named(arch.cell).redundant_bias(arch.hidden)] = 0
+            values[name][cell_named(arch.cell).redundant_bias(arch.hidden)] = 0
     weights.check(values, arch)  # a bidirectional layer has more
     return values
 
@@ -135,7 +136,7 @@ def seq2seq_weights(model: Seq2Seq) -> Weights:
         found[part] = {name: numpy(parameter.data()) for name, parameter in parameters.items()}
         for name, value in found[part].items():
             if "bias_hh" in name:  # the layers ignore its redundant part
-                value[cells.cell_named(PAIR_CELL).redundant_bias(len(value) // 3)] = 0
+                value[cell_named(PAIR_CELL).redundant_bias(len(value) // 3)] = 0
     return of_parts(found)
 
 

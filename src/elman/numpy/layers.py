@@ -8,10 +8,11 @@ import numpy as np
 from elman.errors import ElmanError, require_at_least, shape_or_value
 from elman.inference import language_model
 from elman.model import layers, weights
-from elman.model.cells import Cell, cell_named, check_cell
+from elman.model.cells import Cell
 from elman.model.layers import Inputs, Named, Nonlinear, Sizes, documented
 from elman.model.precision import check_precision
 from elman.model.recurrence import run_stack
+from elman.model.registry import cell_named, check_cell
 from elman.model.weights import Weights
 from elman.numpy import arrays
 from elman.numpy.arrays import Array, look_up, look_up_backward, matmul

@@ -11,6 +11,7 @@ from elman.model import weights
 from elman.model.cell_checks import check_fingerprint
 from elman.model.cells import CellError
 from elman.model.precision import SINGLE, check_precision
+from elman.model.registry import cell_named
 from elman.runs.settings import Settings
 from elman.text import pair_codec, tokenizers
 
@@ -38,7 +39,7 @@ class RunSettings:
     cell_fingerprint: list[float] | None = None
 
     def __post_init__(self) -> None:
-        check_fingerprint(self.settings.cell, self.cell_fingerprint)
+        check_fingerprint(cell_named(self.settings.cell), self.cell_fingerprint)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +94,7 @@ class Config:
     num_steps: int = 0
 
     def __post_init__(self) -> None:
-        check_fingerprint(self.architecture.cell, self.cell_fingerprint)
+        check_fingerprint(cell_named(self.architecture.cell), self.cell_fingerprint)
         tokenizers.check_newlines(self.newlines)
         check_precision(self.precision)
         if not self.is_of_pairs:

@@ -16,6 +16,7 @@ from elman.files.paths import exists
 from elman.model import weights
 from elman.model.cell_checks import fingerprint
 from elman.model.metrics import Evaluation, bits_per_character
+from elman.model.registry import cell_named
 from elman.runs.records import (
     Config,
     TrainingRecord,
@@ -64,7 +65,7 @@ def write(
         pair_codec.write(folder, used)
     else:
         how = used.tokenizer.name, used.clean, training, used.newlines, precision, used.lines
-        config = Config(arch, *how, fingerprint(arch.cell))
+        config = Config(arch, *how, fingerprint(cell_named(arch.cell)))
         codec.write_vocab(folder, used.vocab, used.tokenizer)
     tensors.write(folder / WEIGHTS, values)
     atomic.write(folder / "history.csv", _history(history, config.training))

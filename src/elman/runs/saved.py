@@ -14,6 +14,7 @@ from elman.files import atomic
 from elman.model import weights
 from elman.model.cell_checks import fingerprint
 from elman.model.precision import SINGLE
+from elman.model.registry import cell_named
 from elman.model.weights import DECODER, ENCODER, PAIR_CELL, Architecture, Weights
 from elman.runs import run
 from elman.runs.records import TrainingRecord
@@ -70,7 +71,7 @@ def record_of(model: Any, architecture: Architecture, module: Any) -> TrainingRe
         val_sha256=data.val_sha256,
         test_sha256=data.test_sha256,
         given=sorted(given),
-        cell_fingerprint=fingerprint(settings.cell),
+        cell_fingerprint=fingerprint(cell_named(settings.cell)),
         epoch=(best_epoch(history) if best else history[-1]).epoch,
         framework_version=module.version(),
         python_version=platform.python_version(),

@@ -18,9 +18,10 @@ from elman.errors import (
     require_one_of,
     shortened,
 )
-from elman.model.cells import CELLS, REGISTER, CellError, check_cell
+from elman.model.cells import CELLS, CellError
 from elman.model.optimizers import Optimizer, check_taken
 from elman.model.options import ModelOptions
+from elman.model.registry import REGISTER, check_cell
 from elman.runs.frameworks import check_has_pairs
 from elman.setting_fields import checked, choice, flag, path, paths, real, values_of, whole
 from elman.valid_values import (

@@ -23,9 +23,8 @@ from elman.errors import ElmanError
 from elman.server import completion_request, responses
 from elman.server.access import Access, Hosts
 from elman.server.choice import Part
-from elman.server.completion_request import CompletionRequest
+from elman.server.completion_request import CompletionRequest, Limits
 from elman.server.errors import ApiError
-from elman.server.limits import Limits
 from elman.server.metrics import Metrics
 from elman.server.pages import Pages
 from elman.server.service import PendingTexts, Service

@@ -12,15 +12,14 @@ from typing import Any
 
 import uvicorn
 
-import elman
 from elman.errors import ElmanError, MachineError, require_at_least, require_at_most
 from elman.files.paths import is_utf8
 from elman.inference.sampling import Sampler
-from elman.runs.loading import is_of_pairs, load_pairs
+from elman.runs.loading import is_of_pairs, load_language_model, load_pairs
 from elman.server.access import Access
 from elman.server.app import App
+from elman.server.completion_request import Limits
 from elman.server.connections import bounded, capacity
-from elman.server.limits import Limits
 from elman.server.pages import Pages
 
 log = logging.getLogger("elman")
@@ -54,7 +53,7 @@ def load_models(runs: list[Path]) -> dict[str, Any]:
 
 def _compiled(run: Path) -> Any:
     """The model of a run in the engine, with its kernels compiled."""
-    model = elman.load(run, "numba")
+    model = load_language_model(run, "numba")
     model.step([[0]])
     for texts in (1, 2):  # a single text and several texts use different kernels
         list(model.generate_ids([[0]] * texts, 1, Sampler(), 0))

@@ -8,8 +8,8 @@ import tensorflow as tf
 
 from elman.book import rnnlm, seq2seq
 from elman.model import weights
-from elman.model.cells import cell_named
 from elman.model.options import ModelOptions
+from elman.model.registry import cell_named
 from elman.model.weights import PAIR_CELL, Architecture, Weights, of_parts
 from elman.tensorflow import layers
 from elman.tensorflow.attention import Seq2SeqAttentionDecoder

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from elman.model import cells, layers, weights
 from elman.model.layers import Inputs, Named, Nonlinear, Options, Sizes, documented
 from elman.model.recurrence import run_layer, run_stack
+from elman.model.registry import cell_named
 from elman.torch import arrays
 from elman.torch.model import Module
 
@@ -123,7 +124,7 @@ class CellStack(nn.Module):
         self.cell, self.hidden_size, self.num_layers = cell, hidden_size, num_layers
         self.dropout, self.names = dropout, weights.layer_names(num_layers, bidirectional)
         shapes = weights.layer_shapes(cell, input_size, hidden_size, num_layers, bidirectional)
-        bound, own = hidden_size**-0.5, cells.cell_named(cell).parameters
+        bound, own = hidden_size**-0.5, cell_named(cell).parameters
         for name, shape in shapes.items():
             kind, values = name.rpartition("_l")[0], torch.empty(shape)
             drawn = values.fill_(own[kind]) if kind in own else values.uniform_(-bound, bound)
@@ -131,7 +132,7 @@ class CellStack(nn.Module):
 
     def forward(self, inputs: torch.Tensor, state: Any = None) -> tuple[torch.Tensor, Any]:
         """Outputs of all steps, and the state after the last."""
-        states = cells.cell_named(self.cell).states
+        states = cell_named(self.cell).states
         if state is None:
             shape = (sum(map(len, self.names)), inputs.shape[1], self.hidden_size)
             state = (inputs.new_zeros(shape),) * states
@@ -141,7 +142,7 @@ class CellStack(nn.Module):
         return outputs, state if states > 1 else state[0]
 
     def _run(self, name: str, inputs: torch.Tensor, state: Any) -> tuple[torch.Tensor, Any]:
-        cell = cells.cell_named(self.cell)
+        cell = cell_named(self.cell)
         found = {kind: self.get_parameter(kind + name) for kind in cell.weight_kinds}
         return run_layer(arrays, cell, found, inputs, state, name.endswith("_reverse"))
 
@@ -160,7 +161,7 @@ def freeze_redundant_biases(layers: Any) -> None:
     PyTorch adds `bias_ih` and `bias_hh` before the nonlinearity; training both would double the
     learning rate of their sum, compared with a framework that has one bias.
     """
-    part = cells.cell_named(cell_of(layers)).redundant_bias(layers.hidden_size)
+    part = cell_named(cell_of(layers)).redundant_bias(layers.hidden_size)
 
     def mask(gradient: torch.Tensor) -> torch.Tensor:
         masked = gradient.clone()

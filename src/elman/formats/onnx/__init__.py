@@ -18,7 +18,8 @@ except ModuleNotFoundError as error:
 from elman import numpy as specification
 from elman.files import atomic
 from elman.files.paths import is_utf8
-from elman.formats.onnx import check, speech, step
+from elman.formats.onnx import check, speech
+from elman.formats.onnx.graph import FLOATS, IDS, Graph
 from elman.formats.onnx.layers import LanguageModel
 from elman.model.precision import precision_in
 from elman.runs import run as runs
@@ -26,6 +27,7 @@ from elman.text import codec
 from elman.text.lines import border_ids
 
 log = logging.getLogger("elman")
+STEP = "step.onnx"
 MAX_BYTES = 2**31 - 2**20  # a Protocol Buffers file must be smaller than 2 GiB
 
 
@@ -50,8 +52,8 @@ def write(run: Path, out: Path) -> None:
     border, _ = border_ids(used)
     with atomic.new_folder(out) as part:
         codec.write_vocab(part, used.vocab, used.tokenizer)
-        _save(part / step.FILE, step.graph(model))
-        check.check_step(part / step.FILE, wanted)
+        _save(part / STEP, step_graph(model))
+        check.check_step(part / STEP, wanted)
         if len(model.states) > speech.MAX_STATES:
             log.info(
                 "no graphs for speech recognizers: they keep two arrays of a state, and the cell "
@@ -66,6 +68,22 @@ def write(run: Path, out: Path) -> None:
                 "no graphs for speech recognizers: they require a line end as the border of "
                 "sentences, and the vocabulary has none"
             )
+
+
+def step_graph(model: LanguageModel) -> Any:
+    """Graph from `ids`, `h` and `c` to `logits`, `next_h` and `next_c`.
+
+    Ids are (batch, steps), logits (batch, steps, vocab). Parts of a state are (layers, batch,
+    hidden); only an LSTM has c.
+    """
+    made, shape = Graph(), model.state_shape("batch")
+    ids = made.input("ids", IDS, ("batch", "steps"))
+    state = [made.input(name, FLOATS, shape) for name in model.states]
+    logits, next_state = model.add_to(made, ids, state)
+    made.output(logits, "logits", FLOATS, ("batch", "steps", model.arch.vocab))
+    for name, value in zip(model.states, next_state, strict=True):
+        made.output(value, f"next_{name}", FLOATS, shape)
+    return made.model("step")
 
 
 def _write_speech(folder: Path, model: LanguageModel, symbols: speech.Symbols, wanted: Any) -> None:

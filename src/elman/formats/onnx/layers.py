@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from elman.formats.onnx.cell import scan
 from elman.formats.onnx.graph import Graph
-from elman.model.cells import FRAMEWORK_LAYERS, cell_named
+from elman.model.cells import FRAMEWORK_LAYERS
+from elman.model.registry import cell_named
 from elman.model.weights import Architecture, Weights
 
 # Index among elman's gates of each gate of the operator: h; z, r, h; i, o, f, c.

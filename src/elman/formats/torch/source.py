@@ -4,7 +4,8 @@ import json
 from string import Template
 
 from elman.formats.torch import cell
-from elman.model.cells import FRAMEWORK_LAYERS, cell_named
+from elman.model.cells import FRAMEWORK_LAYERS
+from elman.model.registry import cell_named
 from elman.model.weights import Architecture
 from elman.text.codec import Codec
 from elman.text.tokenizers import Units

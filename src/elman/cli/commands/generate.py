@@ -1,12 +1,13 @@
-"""`elman generate`: text that follows prefixes."""
+"""`elman generate`: texts that follow prefixes; `elman next`: the tokens that may follow one."""
 
 from functools import partial
+from math import exp
 from typing import Annotated, Any
 
 import typer
 
 from elman.cli.options import Framework, Run, text, with_settings
-from elman.cli.output import show, show_as_written
+from elman.cli.output import Table, show, show_as_written
 from elman.inference.writing_options import Writing
 
 
@@ -46,9 +47,9 @@ def generate(
 
     Only the texts go to standard output. A terminal shows them as they are written.
     """
-    from elman.experiments.new_lines import LineOptions, write_wanted_lines
     from elman.inference.writing import starts, write
     from elman.runs.loading import load_language_model
+    from elman.runs.new_lines import LineOptions, write_wanted_lines
 
     asked = Writing(**options | {"stop": tuple(options["stop"])})  # checked before a run is read
     wanted = LineOptions(lines, unique, new, tuple(known or ()))
@@ -59,3 +60,29 @@ def generate(
         return
     for line in write_wanted_lines(model, run, begun, asked, wanted):
         show(line)
+
+
+def next_tokens(
+    run: Run,
+    prefix: Annotated[str, typer.Argument(parser=text, metavar="PREFIX", help="Text to continue.")],
+    top: Annotated[int, typer.Option(help="Number of tokens.")] = 10,
+    framework: Framework = None,
+) -> None:
+    """List the likeliest next tokens.
+
+    A row contains the token, its probability in percent and its log-probability in nats. Control
+    characters are escaped. A terminal shows a table, a pipe receives values separated by tabs.
+    """
+    from elman.errors import require_at_least
+    from elman.runs.loading import load_language_model
+
+    require_at_least(1, top=top)
+    model = load_language_model(run, framework)
+    found = model.next(prefix, top)
+    tokens = [model.codec.spelling(each.id) for each in found]
+    width = max(len("token"), *map(len, tokens))
+    table = Table({"token": f"<{width}", "probability": ">11", "nats": ">9"})
+    table.show(
+        (token, f"{exp(each.log_probability):.2%}", f"{each.log_probability:.4f}")
+        for token, each in zip(tokens, found, strict=True)
+    )

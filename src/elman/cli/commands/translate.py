@@ -10,7 +10,7 @@ import typer
 from elman.cli.options import Run, text, with_settings
 from elman.cli.output import Table, show
 from elman.errors import alternatives
-from elman.inference.translating import Translating
+from elman.inference.writing_options import Translating
 from elman.valid_values import OF_PAIRS
 
 if TYPE_CHECKING:

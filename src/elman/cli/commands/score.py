@@ -38,24 +38,24 @@ def score(
     the line. By token: the number of the line, the token and its surprise in bits. A terminal shows
     the names of the columns, a pipe receives values separated by tabs.
     """
-    from elman.experiments import score_rows
-    from elman.experiments.adapting import adapting
     from elman.files.long_work import showing
+    from elman.inference import scoring
+    from elman.runs.adapting import adapting
     from elman.runs.loading import load_language_model
 
     _check(by, top, text)
-    blocks = score_rows.blocks_of(file)
+    blocks = scoring.blocks_of(file)
     model = load_language_model(run, framework)
-    scored = score_rows.ScoredText(model, blocks, adapting(run, model) if dynamic else None)
+    scored = scoring.ScoredText(model, blocks, adapting(run, model) if dynamic else None)
     if top is not None:
         with showing("scoring"):  # other rows show themselves
-            found = score_rows.most_surprising(scored, top)
+            found = scoring.most_surprising(scored, top)
         _show(TOP_COLUMNS, [found])
     elif by == TOKEN:
-        _show(TOKEN_COLUMNS, score_rows.rows_of_tokens(scored, model.codec))
+        _show(TOKEN_COLUMNS, scoring.rows_of_tokens(scored, model.codec))
     else:
         columns = LINE_COLUMNS | TEXT_COLUMN if text else LINE_COLUMNS
-        _show(columns, map(score_rows.rows_with_text if text else score_rows.rows, scored))
+        _show(columns, map(scoring.rows_with_text if text else scoring.rows, scored))
         scored.tell_of_empty()
     scored.warn_of_unknown()
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from elman.data.parts import Sources, parse_split
 from elman.data.text import TokenOptions, read_text
 from elman.errors import ElmanError
-from elman.experiments.choice import sources_of
 from elman.files.long_work import showing
 from elman.inference.dynamic import AdaptingModel, find
 from elman.inference.evaluation import evaluate_on
@@ -50,7 +50,9 @@ def _validation(folder: Path, record: TrainingRecord | None, codec: Codec) -> Id
     if record is None or record.settings.text == TIME_MACHINE:
         raise ElmanError(f"{rule}, got {folder} without one: train on your own text")
     settings = record.settings
-    text = read_text(sources_of(vars(settings)), TokenOptions(codec=codec))
+    texts, split = [settings.text, *settings.more_texts], parse_split(settings.split)
+    sources = Sources.of(texts, split, settings.val, settings.test)
+    text = read_text(sources, TokenOptions(codec=codec))
     digests = text.tokens.sources_sha256[:2]
     if digests != (record.text_sha256, record.val_sha256):
         raise ElmanError(

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-import elman
+from elman.api import commands
 from elman.cli.options import RUN, Json
 from elman.cli.output import print_json, show
 from elman.errors import printable
@@ -30,7 +30,7 @@ def info(
     if run is not None and not speed:
         _describe_run(run, as_json)
         return
-    facts = elman.info(run, speed)
+    facts = commands.info(run, speed)
     if as_json:
         print_json(facts)
     else:

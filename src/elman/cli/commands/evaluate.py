@@ -5,9 +5,9 @@ from typing import Annotated, Any
 
 import typer
 
-import elman
 from elman.cli.options import Dynamic, Framework, Json, Run, with_settings
 from elman.cli.output import print_json
+from elman.runs.loading import load_language_model
 from elman.runs.settings import check_text
 
 
@@ -50,10 +50,10 @@ def evaluate(
 def _of_text(
     run: Path, text: str, edition: str | None, framework: str | None, dynamic: bool
 ) -> Any:
-    from elman.experiments import adapting
     from elman.inference.evaluation import evaluate_on
+    from elman.runs import adapting
 
-    model = elman.load(run, framework)
+    model = load_language_model(run, framework)
     if dynamic:
         return adapting.evaluate(run, model, text, edition)
     return evaluate_on(model, text, edition)

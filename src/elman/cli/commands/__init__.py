@@ -1,0 +1,1 @@
+"""A module for each command: it parses, calls and prints."""
