@@ -88,7 +88,7 @@ def train(
 
 def _report(trained: "Session") -> None:
     """Finish a run, and print its results, a sample and a command to type."""
-    from elman.cli import report
+    from elman.experiments import report
     from elman.training.curve_files import load_matplotlib
 
     training = trained.training
