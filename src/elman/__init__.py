@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from elman.errors import ElmanError
-from elman.files import atomic
 from elman.runs.frameworks import framework_module, module_of
 from elman.valid_values import FRAMEWORKS, VERSION
 
@@ -100,6 +99,7 @@ def save(folder: "str | os.PathLike[str]", model: Any) -> None:
     run keeps the settings of the training and the digest of its text.
     """
     from elman.book.seq2seq import Predicting
+    from elman.files import atomic
     from elman.files.paths import as_path
     from elman.runs import run
     from elman.runs.saved import record_of, save_pairs

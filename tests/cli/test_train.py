@@ -195,7 +195,8 @@ def test_every_option_reaches_the_model(elman: Command, tmp_path: Path, story: P
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["tokenizer"] == "word"
     assert config["architecture"] | {"vocab": 0} == {
-        **{"cell": "lstm", "vocab": 0, "hidden": 8, "layers": 2, "embedding": 8, "tied": True}
+        **{"cell": "lstm", "vocab": 0, "hidden": 8, "layers": 2, "embedding": 8, "tied": True},
+        **{"source_vocab": 0, "attention": False},
     }
     settings = config["training"]["settings"]
     assert (settings["lr"], settings["seed"]) == (0.01, 3)

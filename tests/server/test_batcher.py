@@ -11,9 +11,9 @@ import pytest
 from elman import numba as engine
 from elman.errors import ElmanError
 from elman.server import batcher, completion_request
+from elman.server.access import Limits
 from elman.server.batcher import Batcher, QueueFullError
 from elman.server.choice import Choice, Part, ReadPrompt
-from elman.server.completion_request import Limits
 from elman.text.codec import Codec
 from elman.text.vocab import Vocab
 from tests.server.conftest import model_of

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from elman import numpy as specification
 from elman.model.weights import Architecture, initial
 from elman.server import completion_request
+from elman.server.access import Limits
 from elman.server.choice import Choice, Part, ReadPrompt
-from elman.server.completion_request import Limits
 from elman.text import bpe
 from elman.text.codec import Codec
 from elman.text.tokenizers import tokenizer

@@ -10,10 +10,9 @@ import pytest
 from starlette.testclient import TestClient
 
 from elman import numba
-from elman.server.access import Access, Hosts
+from elman.server.access import Access, Hosts, Limits
 from elman.server.app import App
 from elman.server.batcher import QueueFullError
-from elman.server.completion_request import Limits
 from elman.server.pages import Pages
 from elman.server.translator import TargetChoice, Translator
 from tests.copying import Copying, copying

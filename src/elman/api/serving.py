@@ -12,8 +12,7 @@ from elman.api.run import run_paths
 from elman.api.signatures import with_options
 from elman.api.terms import python_terms
 from elman.errors import ElmanError, not_installed, require_keywords
-from elman.server.access import Access, Hosts, check_key, key_of_metrics
-from elman.server.completion_request import Limits
+from elman.server.access import Access, Hosts, Limits, check_key, key_of_metrics
 
 
 class Serving(AbstractContextManager[str]):

@@ -1,4 +1,4 @@
-"""Access control: keys, and the host names of requests.
+"""Access control: keys, host names and limits of requests.
 
 A malicious site whose name resolves to 127.0.0.1 (DNS rebinding) could read everything from a
 server. Browsers send the site's name in the Host header.
@@ -9,7 +9,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
+from elman import setting_fields
 from elman.errors import ElmanError
+from elman.setting_fields import real, whole
 
 _name_and_port = re.compile(r"(?:\[([^\]]*)\]|([^:\[\]]*))(?::\d*)?").fullmatch
 _dns_name = re.compile(r"[\w.-]+", re.ASCII).fullmatch
@@ -91,3 +93,17 @@ def check_key(name: str, key: str | None) -> None:
 def key_of_metrics(given: str | None, api_key: str | None) -> str | None:
     """Key for /metrics: the given key, no key for `none`, or otherwise the API key."""
     return {None: api_key, "none": None}.get(given, given)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Limits on requests, each an option of `elman serve`."""
+
+    max_tokens: int = whole(4096, "Most tokens to write for each text.", at_least=0)
+    max_prompt: int = whole(8192, "Most tokens of a prompt.", at_least=1)
+    max_body: int = whole(1 << 20, "Most bytes of a request.", at_least=1)
+    max_waiting: int = whole(2048, "Most texts that wait.", at_least=0)
+    timeout: float = real(120.0, "Most seconds of a request.", above=0)
+
+    def __post_init__(self) -> None:
+        setting_fields.check(self)

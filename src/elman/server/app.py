@@ -21,9 +21,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from elman.errors import ElmanError
 from elman.server import completion_request, responses
-from elman.server.access import Access, Hosts
+from elman.server.access import Access, Hosts, Limits
 from elman.server.choice import Part
-from elman.server.completion_request import CompletionRequest, Limits
+from elman.server.completion_request import CompletionRequest
 from elman.server.errors import ApiError
 from elman.server.metrics import Metrics
 from elman.server.pages import Pages

@@ -10,8 +10,9 @@ from elman.errors import ElmanError
 from elman.files import json_files
 from elman.inference.sampling import Sampler
 from elman.inference.writing_options import SamplerOptions
+from elman.server.access import Limits
 from elman.server.errors import ApiError
-from elman.setting_fields import flag, real, redefined, whole
+from elman.setting_fields import flag, redefined, whole
 from elman.valid_values import MAX_SEED
 
 MAX_TEXTS = 128  # in a request: prompts times n
@@ -44,20 +45,6 @@ class Options(SamplerOptions):
     logprobs: int | None = whole(None, "Likeliest tokens.", at_least=0, at_most=MAX_LOGPROBS)
     echo: bool = flag("Begin with the prompt.")
     stream: bool = flag("Send the text as it is written.")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """Limits on requests, each an option of `elman serve`."""
-
-    max_tokens: int = whole(4096, "Most tokens to write for each text.", at_least=0)
-    max_prompt: int = whole(8192, "Most tokens of a prompt.", at_least=1)
-    max_body: int = whole(1 << 20, "Most bytes of a request.", at_least=1)
-    max_waiting: int = whole(2048, "Most texts that wait.", at_least=0)
-    timeout: float = real(120.0, "Most seconds of a request.", above=0)
-
-    def __post_init__(self) -> None:
-        setting_fields.check(self)
 
 
 @dataclass(frozen=True)

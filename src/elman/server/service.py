@@ -9,9 +9,10 @@ from typing import Any
 from elman.errors import ElmanError
 from elman.inference.pair_model import PairModel
 from elman.server import translator
+from elman.server.access import Limits
 from elman.server.batcher import Batcher, QueueFullError, Result, Worker
 from elman.server.choice import Choice, Part, ReadPrompt, Written
-from elman.server.completion_request import CompletionRequest, Limits, Options, Prompt
+from elman.server.completion_request import CompletionRequest, Options, Prompt
 from elman.server.errors import ApiError
 from elman.server.translator import Translator
 from elman.text.codec import Codec

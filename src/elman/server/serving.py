@@ -16,9 +16,8 @@ from elman.errors import ElmanError, MachineError, require_at_least, require_at_
 from elman.files.paths import is_utf8
 from elman.inference.sampling import Sampler
 from elman.runs.loading import is_of_pairs, load_language_model, load_pairs
-from elman.server.access import Access
+from elman.server.access import Access, Limits
 from elman.server.app import App
-from elman.server.completion_request import Limits
 from elman.server.connections import bounded, capacity
 from elman.server.pages import Pages
 

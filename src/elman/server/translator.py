@@ -6,9 +6,10 @@ from typing import Any
 from elman.errors import ElmanError
 from elman.inference.pair_model import AT_ONCE, PairModel, Translation, check_line
 from elman.inference.writing_options import Translating
+from elman.server.access import Limits
 from elman.server.batcher import Deliver, Result, Worker
 from elman.server.choice import Part, Written
-from elman.server.completion_request import CompletionRequest, Limits, Prompt
+from elman.server.completion_request import CompletionRequest, Prompt
 from elman.server.errors import ApiError
 
 # Fields with the values that have no effect on a target; temperature 0 takes the likeliest, too.

@@ -7,7 +7,6 @@ import typer
 
 from elman.cli.options import Dynamic, Framework, Json, Run, with_settings
 from elman.cli.output import print_json
-from elman.runs.loading import load_language_model
 from elman.runs.settings import check_text
 
 
@@ -51,9 +50,9 @@ def _of_text(
     run: Path, text: str, edition: str | None, framework: str | None, dynamic: bool
 ) -> Any:
     from elman.inference.evaluation import evaluate_on
-    from elman.runs import adapting
+    from elman.runs import adapting, loading
 
-    model = load_language_model(run, framework)
+    model = loading.load_language_model(run, framework)
     if dynamic:
         return adapting.evaluate(run, model, text, edition)
     return evaluate_on(model, text, edition)

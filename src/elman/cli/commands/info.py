@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from elman.api import commands
 from elman.cli.options import RUN, Json
 from elman.cli.output import print_json, show
 from elman.errors import printable
@@ -27,6 +26,8 @@ def info(
 
     Without a run it lists the frameworks that can be used, their versions and devices.
     """
+    from elman.api import commands
+
     if run is not None and not speed:
         _describe_run(run, as_json)
         return

@@ -10,8 +10,7 @@ import typer
 
 from elman.cli.options import RUN, with_settings
 from elman.errors import not_installed
-from elman.server.access import Access, Hosts, check_key, key_of_metrics
-from elman.server.completion_request import Limits
+from elman.server.access import Access, Hosts, Limits, check_key, key_of_metrics
 
 log = logging.getLogger("elman")
 
