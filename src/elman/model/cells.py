@@ -17,12 +17,16 @@ from elman.errors import (
     require_one_of,
     shortened,
 )
+from elman.terms import Either
 
 State = tuple[Any, ...]
 ENTRY_POINTS = "elman.cells"  # group of the entry points through which packages provide cells
 CELL_NAME = re.compile(r"[a-z][a-z0-9_-]{0,99}")
 PART_NAME = re.compile(r"[a-z][a-z0-9_]{0,99}")  # of a gate or a parameter
-REGISTER = "import the module that registers it, or give elman --cells FILE.py"
+REGISTER = Either(
+    shell="import the module that registers it, or give elman --cells FILE.py",
+    python="import the module that registers it",
+)
 # Functions of `xp` that the equations of a cell may call.
 STEP_FUNCTIONS = (
     *("exp", "log", "sin", "cos", "tanh", "sigmoid", "relu"),
@@ -329,7 +333,7 @@ def check_cell(cell: Any) -> None:
 
 
 def _unknown(name: Any) -> CellError:
-    return CellError(f"the cell {shortened(name)} is not registered: {REGISTER}")
+    return CellError(f"the cell {shortened(name)} is not registered: ", REGISTER)
 
 
 def _register_installed(name: str) -> None:
