@@ -1,7 +1,8 @@
 """Exceptions and argument checks.
 
 ElmanError is the root of all exceptions; its messages state the rule, the value received and the
-cure. `exit_code` is the exit code of the command line.
+cure. Options and commands in them are terms (`elman.terms`). `exit_code` is the exit code of the
+command line.
 """
 
 import math
@@ -12,6 +13,8 @@ from numbers import Integral
 from typing import Any, SupportsFloat
 from unicodedata import category
 
+from elman.terms import Message
+
 MAX_MESSAGE_CHARS = 1000
 CLOSE = 0.7  # ratio of difflib from which a word may be a misspelled option
 TAIL_CHARS = 300  # of a shortened message; its end contains the cure
@@ -19,7 +22,7 @@ SHORT = reprlib.Repr()
 SHORT.maxstring = SHORT.maxother = 40  # characters of a value
 
 
-class ElmanError(Exception):
+class ElmanError(Message, Exception):
     """Invalid input; the message states the rule, the value received and the cure."""
 
     exit_code = 2

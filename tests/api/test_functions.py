@@ -10,9 +10,18 @@ import pytest
 
 import elman
 from elman import Run
-from elman.api.terms import in_python
 from elman.errors import ElmanError
 from elman.experiments import speed
+from elman.terms import (
+    Call,
+    Message,
+    Option,
+    Term,
+    in_lines,
+    preparing,
+    resuming,
+    training_from,
+)
 from tests.conftest import STORY, Command
 
 OPTIONS: dict[str, Any] = {"epochs": 2, "hidden": 8, "batch_size": 16, "seq_len": 16}
@@ -131,20 +140,34 @@ def test_a_run_is_pickled_where_it_outlasts_the_process(run: Run) -> None:
         pickle.dumps(temporary)
 
 
+PAIRS = "elman train A.tsv --pairs", 'elman.train("A.tsv", pairs=True)'
+RESUME = "resume with elman train --resume runs/a", 'resume with elman.resume("runs/a")'
+FROM = "a -- b --: elman train TEXT --init a", 'a -- b --: elman.train(text, init="a")'
+STORED = "--a\nelman prepare a.txt --out STORE", '--a\nelman.prepare("a.txt", out=store)'
+
+
 @pytest.mark.parametrize(
-    ("message", "wanted"),
+    ("term", "in_shell", "in_python"),
     [
-        ("give --batch-size, or leave --log out", "give batch_size=, or leave log= out"),
-        ("give --batch-size 3", "give batch_size=3"),
-        ("--on FILE evaluates all runs", 'on="FILE" evaluates all runs'),
-        ("choose --framework torch, or jax", 'choose framework="torch", or jax'),
-        ("resume with elman train --resume runs/a", 'resume with elman.resume("runs/a")'),
-        ("with elman train A.tsv --pairs", 'with elman.train("A.tsv", pairs=True)'),
-        ("a -- b --", "a -- b --"),
+        (Option("batch_size"), "--batch-size", "batch_size="),
+        (Option("batch_size", 3), "--batch-size 3", "batch_size=3"),
+        (Option("on", "FILE"), "--on FILE", 'on="FILE"'),
+        (Option("lines", True), "--lines", "lines=True"),
+        (Call("prepare"), "elman prepare", "elman.prepare"),
+        (Call("train", "A.tsv", pairs=True), *PAIRS),
+        (Message("resume with ", resuming(Path("runs/a"))), *RESUME),
+        (ElmanError("a -- b --: ", ElmanError(training_from("a"))), *FROM),
+        (in_lines(["--a", preparing("a.txt")]), *STORED),
     ],
 )
-def test_messages_are_in_terms_of_python(message: str, wanted: str) -> None:
-    assert in_python(message) == wanted
+def test_a_message_is_in_the_terms_of_its_face(term: Term, in_shell: str, in_python: str) -> None:
+    assert term.in_shell() == in_shell
+    assert str(term) == in_python
+
+
+def test_an_error_keeps_its_terms_in_another_process() -> None:
+    error = pickle.loads(pickle.dumps(ElmanError("give ", Option("lines"))))
+    assert (str(error), error.in_shell()) == ("give lines=", "give --lines")
 
 
 def test_info_measures_the_speed_of_this_machine(

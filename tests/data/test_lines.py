@@ -243,15 +243,15 @@ def test_lines_are_read_as_such_by_text_store_and_codec_alike(tmp_path: Path) ->
     prepare([path], tmp_path / "text", "char")
     codec = TextFile(path, 8, 99, lines=True).codec
     for given_, message in (
-        ({"path": str(tmp_path / "lines")}, "lines was made for separate lines: give --lines"),
+        ({"path": str(tmp_path / "lines")}, "lines was made for separate lines: give lines="),
         (
             {"path": str(tmp_path / "text"), "lines": True},
             "text was not made for separate lines: leave",
         ),
-        ({"path": path, "codec": codec}, "the codec was made for separate lines: give --lines"),
+        ({"path": path, "codec": codec}, "the codec was made for separate lines: give lines="),
         (
             {"path": path, "lines": True, "batching": "contiguous"},
-            "--lines requires random batching",
+            "lines= requires random batching",
         ),
     ):
         arguments: dict[str, Any] = {"batch_size": 8, "num_steps": 9} | given_

@@ -31,5 +31,5 @@ def test_lines_of_a_text_that_was_read_are_cut_as_the_batches_say(tmp_path: Path
     text = read_text(Sources.of(str(tmp_path / "lines")), TokenOptions(lines=True))
     assert text.mean_line(4) == 4
     assert TextFile.of(text, BatchSettings(2, 4)).mean_line == 4
-    with pytest.raises(ElmanError, match="--lines requires random batching"):
+    with pytest.raises(ElmanError, match="lines= requires random batching"):
         TextFile.of(text, BatchSettings(2, 4, "contiguous"))

@@ -86,7 +86,7 @@ def test_a_store_of_byte_pairs_is_trained_on_as_its_text(tmp_path: Path) -> None
         ({"dropout": 0.5, "layers": 1}, "dropout requires two layers or more"),
         ({"input_dropout": 0.5, "embedding": 0}, "input dropout requires an embedding"),
         ({"precision": "bf16", "framework": "torch"}, "bf16 requires numba or numpy"),
-        ({"lines": True, "batching": "contiguous"}, "--lines requires random batching"),
+        ({"lines": True, "batching": "contiguous"}, "lines= requires random batching"),
         ({"split": "0.5,0.5", "val": "other.txt"}, "with a validation file, the text must be used"),
     ],
 )

@@ -95,7 +95,7 @@ def test_a_worker_whose_host_lacks_the_run_is_refused_before_it_waits_for_others
 
     monkeypatch.setattr(launch, "import_module", waits)
     variables(RANK="1", WORLD_SIZE="2", **MEETING)
-    message = "it has no training.json; --resume requires it on all hosts: copy it, or repeat the"
+    message = "it has no training.json; resume= requires it on all hosts: copy it, or repeat the"
     with pytest.raises(ElmanError, match=message):
         session.resume(tmp_path / "run")
 

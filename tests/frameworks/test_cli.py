@@ -117,9 +117,10 @@ def test_a_run_in_bf16_is_read_in_single_precision_where_there_are_no_such_produ
 def test_a_gpu_that_is_not_there_is_refused(here: Here, module: Any, framework: str) -> None:
     if len(module.devices()) > 1:
         pytest.skip("there is a GPU here")
-    message = f"^{framework} can use no GPU here: leave --device out"
-    with pytest.raises(ElmanError, match=message) as error:
+    with pytest.raises(ElmanError) as error:
         here("train", *THRICE, "--framework", framework, "--device", "gpu")
+    message = f"{framework} can use no GPU here: leave --device out"
+    assert error.value.in_shell().startswith(message)
     assert error.value.exit_code == 2
 
 

@@ -21,7 +21,7 @@ REPEATED = np.tile(IDS[:50], 12)
 @pytest.fixture(autouse=True)
 def _has_gradients(framework: str, module: Any) -> None:
     if framework not in ("numpy", *SHARDED):
-        with pytest.raises(ElmanError, match=f"got {framework}: choose --framework numba"):
+        with pytest.raises(ElmanError, match=f'got {framework}: choose framework="numba"'):
             adapting(module)
         pytest.skip("it has no vector of gradients, and says so")
 

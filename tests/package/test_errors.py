@@ -130,9 +130,9 @@ def test_a_file_is_refused_as_the_page_says(
                 compare.compare([Path("run")], Path("curves.png"), print)
             else:
                 elman.load("run")
-        assert str(file) in str(error.value)
-        assert message in str(error.value)
-        assert len(str(error.value).splitlines()) == 1
+        assert str(file) in error.value.in_shell()
+        assert message in error.value.in_shell()
+        assert len(error.value.in_shell().splitlines()) == 1
     finally:
         config.write_bytes(settings)
         file.unlink()

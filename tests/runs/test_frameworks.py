@@ -22,10 +22,10 @@ def pretend(monkeypatch: pytest.MonkeyPatch, **devices: list[str]) -> None:
 @pytest.mark.parametrize(
     ("devices", "cure"),
     [
-        ({}, "leave --device out"),
-        ({"torch": CPU, "jax": CPU}, "leave --device out"),
-        ({"torch": GPU, "jax": GPU}, "leave --device out, or choose --framework torch"),
-        ({"torch": CPU, "jax": GPU}, "leave --device out, or choose --framework jax"),
+        ({}, "leave device= out"),
+        ({"torch": CPU, "jax": CPU}, "leave device= out"),
+        ({"torch": GPU, "jax": GPU}, 'leave device= out, or choose framework="torch"'),
+        ({"torch": CPU, "jax": GPU}, 'leave device= out, or choose framework="jax"'),
     ],
 )
 def test_a_gpu_is_promised_only_in_a_framework_that_can_use_one_here(

@@ -338,7 +338,7 @@ def test_resuming_is_suggested_only_where_it_is_possible(
             run_folder.new_training(tmp_path / name, SETTINGS),
         ):
             raise error
-        assert str(raised.value) == f"{error}{told and told + str(tmp_path / name)}"
+        assert raised.value.in_shell() == f"{error}{told and told + str(tmp_path / name)}"
 
 
 def test_where_no_file_can_be_locked_no_folder_is_left(

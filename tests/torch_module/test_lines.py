@@ -38,6 +38,6 @@ def test_lines_are_resumed_at_any_batch(names: str, tmp_path: Path) -> None:
 def test_a_model_of_lines_is_trained_further_on_lines_alone(names: str) -> None:
     trainer, model, data = made(d2l, names)
     trainer.fit(model, data)
-    with pytest.raises(ElmanError, match="the codec was made for separate lines: give --lines"):
+    with pytest.raises(ElmanError, match="the codec was made for separate lines: give lines="):
         d2l.TextFile(names, 16, 99, codec=model.codec)
     d2l.Trainer(1).fit(model, d2l.TextFile(names, 16, 99, lines=True, codec=model.codec))

@@ -12,7 +12,6 @@ from typing import Any, Unpack
 from elman.api.options import TrainOptions
 from elman.api.run import scores_of
 from elman.api.signatures import with_options
-from elman.api.terms import python_terms
 from elman.api.training import settings_of, shares_given, text_path
 from elman.data.pair_texts import PairsLike
 from elman.errors import ElmanError, require_keywords
@@ -30,7 +29,6 @@ from elman.valid_values import FRAMEWORKS, TIME_MACHINE, VERSION
 RunLike = str | os.PathLike[str]
 
 
-@python_terms
 def evaluate(
     run: RunLike,
     text: TextLike | PairsLike,
@@ -63,7 +61,6 @@ def evaluate(
     return model.evaluate(text, edition)  # type: ignore[no-any-return]
 
 
-@python_terms
 def translate(
     run: RunLike,
     texts: Iterable[str],
@@ -85,7 +82,6 @@ def translate(
     return model.translate(texts, beams=beams, n=n, length_penalty=length_penalty)
 
 
-@python_terms
 def load_pairs(run: RunLike, framework: str | None = None) -> PairModel:
     """Load the model of a run of pairs into a framework, by default the first that is installed.
 
@@ -98,7 +94,6 @@ def load_pairs(run: RunLike, framework: str | None = None) -> PairModel:
     return loading.load_pairs(as_path(run, "a run directory"), framework)
 
 
-@python_terms
 def score(
     run: RunLike, text: TextLike, framework: str | None = None, dynamic: bool = False
 ) -> list[Score]:
@@ -133,7 +128,6 @@ class Store:
         return str(self.path)
 
 
-@python_terms
 def prepare(
     text: TextLike,
     *more_texts: TextLike,
@@ -182,7 +176,6 @@ def prepare(
     return Store(path, facts.tokens, facts.vocab)
 
 
-@python_terms
 def export(run: RunLike, to: str, out: "str | os.PathLike[str] | None" = None) -> Path:
     """Write the model of a run in a format that does not need elman, and return the path.
 
@@ -194,7 +187,6 @@ def export(run: RunLike, to: str, out: "str | os.PathLike[str] | None" = None) -
     return formats.export(as_path(run, "a run directory"), to, out)
 
 
-@python_terms
 @with_options(Settings, TrainOptions, CHOSEN)
 def plan(
     text: TextLike = TIME_MACHINE,
@@ -233,7 +225,6 @@ class Facts(dict[str, Any]):
         return "\n".join(self._lines)
 
 
-@python_terms
 def info(run: RunLike | None = None, speed: bool = False) -> Facts:
     """Facts about a run; without a run, the usable frameworks, their versions and devices.
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from elman import html_tables
 from elman.api.run import Run, run_paths
-from elman.api.terms import in_python, python_terms
 from elman.experiments import compare as comparisons
 from elman.model.metrics import Evaluation
 from elman.runs.loading import load_language_model
@@ -59,17 +58,16 @@ class Comparison:
         return replace(each, run=self._names.get(each.run, each.run), settings=settings)
 
     def __repr__(self) -> str:
-        return in_python(table(self._shown()))
+        return str(table(self._shown()))
 
     def _repr_html_(self) -> str:
         found = compared(self._shown())
-        notes = [html_tables.paragraph(in_python(note)) for note in found.notes]
+        notes = [html_tables.paragraph(str(note)) for note in found.notes]
         words = {name: texts for name, texts in found.words.items() if name != DIGEST}
         rows = html_tables.of_columns(words | found.numbers, len(words))
         return "".join([rows, *notes])
 
 
-@python_terms
 def compare(*runs: "str | os.PathLike[str]", on: TextLike | None = None) -> Comparison:
     """Compare runs, or the runs in folders.
 

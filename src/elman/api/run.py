@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from elman import html_tables
 from elman.api.temporary import TemporaryFolder
-from elman.api.terms import python_terms
 from elman.data.pair_texts import PairsLike
 from elman.errors import ElmanError
 from elman.files import atomic, regular
@@ -113,7 +112,6 @@ class Run:
 
         return load_pairs(self.path)
 
-    @python_terms
     def load(self, framework: str | None = None, precision: str | None = None) -> Any:
         """The model in a framework, as with `elman.load`."""
         from elman.runs import loading
@@ -150,7 +148,6 @@ class Run:
         )
 
     @property
-    @python_terms
     def history(self) -> dict[str, list[Any]]:
         """Columns of the history by name, for `pandas.DataFrame`."""
         return run.columns(self._epochs, run.read_any_config(self.path).training)
@@ -162,19 +159,16 @@ class Run:
         return run.read_history(self.path)
 
     @property
-    @python_terms
     def results(self) -> dict[str, float | None]:
         """Results by name; None for missing ones."""
         return results.result(*runs.read(self.path)).results
 
-    @python_terms
     def plot(self) -> Picture:
         """The curves: losses and perplexities of the training and the validation part."""
         from elman.training.curve_files import curves
 
         return Picture(curves(self._epochs, run.scales(run.read_any_config(self.path))))
 
-    @python_terms
     def sample(self, tokens: int = 200, temperature: float = 0.5, seed: int = 0) -> str:
         """A text written by the model, with the first seed from `seed` on that is not blank.
 
@@ -193,7 +187,6 @@ class Run:
         )
         return next(filter(None, written), "")
 
-    @python_terms
     def evaluate(
         self, text: TextLike | PairsLike, edition: str | None = None
     ) -> Evaluation | PairEvaluation:
@@ -204,12 +197,10 @@ class Run:
             return evaluate_pairs(self.path, text)  # type: ignore[arg-type]
         return self._language_model.evaluate(text, edition)  # type: ignore[no-any-return]
 
-    @python_terms
     def score(self, text: TextLike) -> list[Score]:
         """Score each line of a text, a path or in memory, as `elman.score` does."""
         return scores_of(self._language_model, text)
 
-    @python_terms
     def translate(
         self, texts: Iterable[str], *, beams: int = 1, n: int = 1, length_penalty: float = 1.0
     ) -> list[list[Translation]]:
@@ -217,14 +208,12 @@ class Run:
         options = {"beams": beams, "n": n, "length_penalty": length_penalty}
         return self._pair_model.translate(texts, **options)  # type: ignore[arg-type]
 
-    @python_terms
     def export(self, to: str, out: "str | os.PathLike[str] | None" = None) -> Path:
         """Write the model as html, onnx or torch, and return the path."""
         from elman.formats import export
 
         return export(self.path, to, out)
 
-    @python_terms
     def save(self, path: "str | os.PathLike[str]") -> "Run":
         """Copy a finished run into a new run directory, and return the run there."""
         if not self.finished:
@@ -265,7 +254,6 @@ class Run:
         return f"<img style='max-width:480px' alt='curves' src='data:image/png;base64,{data}'>"
 
 
-@python_terms
 def open_run(path: "str | os.PathLike[str]") -> Run:
     """The run in a directory, finished or not."""
     return Run(path)

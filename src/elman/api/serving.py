@@ -10,7 +10,6 @@ from typing import Any
 
 from elman.api.run import run_paths
 from elman.api.signatures import with_options
-from elman.api.terms import python_terms
 from elman.errors import ElmanError, not_installed, require_keywords
 from elman.server.access import Access, Hosts, Limits, check_key, key_of_metrics
 
@@ -22,7 +21,6 @@ class Serving(AbstractContextManager[str]):
         self._folders = folders
         self._served = served
 
-    @python_terms
     def __enter__(self) -> str:
         return self._served.__enter__()
 
@@ -34,7 +32,6 @@ class Serving(AbstractContextManager[str]):
         return f"{names}: not served yet; use `with elman.serve(run) as address:`"
 
 
-@python_terms
 @with_options(Limits)
 def serve(
     *runs: "str | os.PathLike[str]",

@@ -10,7 +10,6 @@ from elman.api.options import TrainOptions
 from elman.api.run import Run
 from elman.api.signatures import with_options
 from elman.api.temporary import TemporaryFolder
-from elman.api.terms import python_terms
 from elman.api.training import ending_on_interrupt, settings_of
 from elman.errors import ElmanError, InterruptedWorkError, require_keywords
 from elman.files.paths import as_path
@@ -74,7 +73,6 @@ def _values(trial: dict[str, Any]) -> list[str]:
     return [f"{name}={value}" for name, value in trial.items() if name not in own]
 
 
-@python_terms
 @with_options(Settings, TrainOptions, CHOSEN)
 def sweep(
     text: TextLike = TIME_MACHINE,

@@ -15,7 +15,6 @@ from elman.api.options import TrainOptions
 from elman.api.run import Run
 from elman.api.signatures import with_options
 from elman.api.temporary import TemporaryFolder
-from elman.api.terms import python_terms
 from elman.data.parts import parse_split
 from elman.errors import (
     ElmanError,
@@ -55,7 +54,6 @@ class OnEpoch(Callback):
         self.function(trainer.history[-1])
 
 
-@python_terms
 @with_options(Settings, TrainOptions, CHOSEN)
 def train(
     text: TextLike = TIME_MACHINE,
@@ -99,7 +97,6 @@ def train(
         return _run(lambda: session.begin(given, folder, conduct=conduct), folder, keeping)
 
 
-@python_terms
 def resume(
     run: "str | os.PathLike[str]",
     *,

@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+from copy import copy
 from threading import Thread
 from typing import Any
 
@@ -10,6 +11,7 @@ import typer
 
 from elman.cli import signals
 from elman.errors import ElmanError, printable
+from elman.terms import Term
 
 NO_THREAD = "start new thread", "ThreadPoolBuildError"  # in errors of Python, and of tokenizers
 NO_THREAD_STARTS = "no thread can be started: end others, or allow more (ulimit -u)"
@@ -21,7 +23,7 @@ def exit_code(app: typer.Typer, words: list[str]) -> int:
         code: int = app(words, standalone_mode=False) or 0
         sys.stdout.flush()
     except ElmanError as error:
-        return _fail(str(error), error.exit_code)
+        return _fail(error.in_shell(), error.exit_code)
     except typer.TyperException as error:
         return _fail(_message(error), 2)
     except BrokenPipeError:  # the reader of the output has closed it
@@ -33,7 +35,7 @@ def exit_code(app: typer.Typer, words: list[str]) -> int:
         reported = os_error("use", error.filename or "standard output", error)
         if error.filename is None:
             _drop_output()
-        return _fail(_noted(str(reported), error), reported.exit_code)
+        return _fail(_noted(reported.in_shell(), error), reported.exit_code)
     except MemoryError as error:
         message = "out of memory: use a smaller batch, fewer steps or fewer hidden units"
         return _fail(_noted(message, error), 1)
@@ -82,5 +84,10 @@ class Notices(logging.Handler):
     """Log records of the package, a line each on standard error."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print a record."""
-        _tell(record.getMessage())
+        """Print a record; its terms are worded as for the command line."""
+        shown = copy(record)
+        if isinstance(record.args, tuple):
+            shown.args = tuple(
+                each.in_shell() if isinstance(each, Term) else each for each in record.args
+            )
+        _tell(shown.getMessage())

@@ -10,6 +10,7 @@ from elman.data.parts import PARTS
 from elman.data.sequences import Sequences
 from elman.data.text import Text
 from elman.errors import ElmanError, require_at_least, require_one_of
+from elman.terms import Option
 from elman.valid_values import BATCHING
 
 MIN_UPDATES, SUGGESTED_UPDATES = 2, 10  # in an epoch
@@ -42,7 +43,8 @@ class BatchSettings:
         """Raise an ElmanError for batches of lines that are not random."""
         if lines and self.batching != "random":
             raise ElmanError(
-                f"--lines requires random batching, got batching {self.batching}: leave it out"
+                Option("lines"),
+                f" requires random batching, got batching {self.batching}: leave it out",
             )
 
     def check(self, text: Text) -> None:

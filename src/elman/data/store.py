@@ -12,6 +12,7 @@ from elman.data.token_writer import ID_DTYPES, IDS, PartSize, Tokens, memory_map
 from elman.errors import ElmanError
 from elman.files import json_files, regular
 from elman.files.mapped import check_whole, drop_pages
+from elman.terms import Call
 from elman.text import codec
 from elman.text.codec import TOKENIZER_FILE, VOCAB_FILE, Codec
 from elman.text.encoders import Ids
@@ -95,8 +96,9 @@ def read(folder: Path, checked: bool = True) -> TokenizedText:
     """
     if not (folder / METADATA).exists():
         raise ElmanError(
-            f"cannot read {folder}: it is a folder, but not a store of elman prepare: "
-            "give a file or a store"
+            f"cannot read {folder}: it is a folder, but not a store of ",
+            Call("prepare"),
+            ": give a file or a store",
         )
     metadata = _read_metadata(folder / METADATA)
     stored = codec.read(

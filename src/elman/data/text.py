@@ -18,6 +18,7 @@ from elman.data.tokenization import (
 )
 from elman.errors import ElmanError, in_words
 from elman.files.long_work import showing
+from elman.terms import Option
 from elman.text.codec import Codec
 from elman.text.encoders import Ids
 
@@ -67,8 +68,9 @@ class TokenOptions:
                 )
                 raise ElmanError(f"{known}, since {owner} {verb} it, got {value!r}: leave it out")
         if codec.lines != self.lines:
-            mode, cure = ("", "give --lines") if codec.lines else (" not", "leave --lines out")
-            raise ElmanError(f"{owner} was{mode} made for separate lines: {cure}")
+            lines = Option("lines")
+            mode, *cure = ("", "give ", lines) if codec.lines else (" not", "leave ", lines, " out")
+            raise ElmanError(f"{owner} was{mode} made for separate lines: ", *cure)
 
 
 class Text:

@@ -23,6 +23,7 @@ from elman.runs.frameworks import count_gpus, default_for_pairs, framework_modul
 from elman.runs.records import RunSettings
 from elman.runs.run_folder import is_run
 from elman.runs.settings import DEFAULT_LINE, Settings, check_given
+from elman.terms import Option, preparing, resuming, training_from
 from elman.training.workers.processes import check_shards
 from elman.valid_values import CHAR, LOGS, TIME_MACHINE
 
@@ -96,15 +97,16 @@ def choose(given: Mapping[str, Any], workers: int = 1) -> Choice:
 
 
 def _suggest_lines(given: Mapping[str, Any]) -> None:
-    """Suggest --lines for a text with a name or a word on each line."""
+    """Suggest `lines` for a text with a name or a word on each line."""
     if given.get("text", TIME_MACHINE) == TIME_MACHINE or given.get("lines") or given.get("init"):
         return
     sources = sources_of(given)
     if not sources.is_store and (examples := separate_lines(sources)):
         log.info(
-            "%s has short lines, such as %s: with --lines each is a separate sequence",
+            "%s has short lines, such as %s: with %s each is a separate sequence",
             given["text"],
             alternatives(tuple(map(repr, examples))),
+            Option("lines", True),
         )
 
 
@@ -191,9 +193,10 @@ def sources_of(settings: Mapping[str, Any]) -> Sources:
 def _check_is_no_run(text: str) -> None:
     if is_run(Path(text)):
         raise ElmanError(
-            f"{text} is a run, not a text: continue an interrupted training with "
-            f"elman train --resume {text} or start another from its weights with "
-            f"elman train TEXT --init {text}"
+            f"{text} is a run, not a text: continue an interrupted training with ",
+            resuming(text),
+            " or start another from its weights with ",
+            training_from(text),
         )
 
 
@@ -246,6 +249,7 @@ def _check_store(given: Mapping[str, Any]) -> None:
     regular.check_exists(Path(text))
     if not Path(text).is_dir():
         raise ElmanError(
-            f"several workers require a store, got {text}: make one with elman prepare {text} "
-            "--out STORE, and train on it"
+            f"several workers require a store, got {text}: make one with ",
+            preparing(text),
+            ", and train on it",
         )

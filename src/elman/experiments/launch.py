@@ -133,7 +133,7 @@ class Watched:
             since = self._since
             time.sleep(NOTICED_SECONDS)
             if since == self._since < math.inf:
-                _end(str(error))
+                _end(error.in_shell())
 
     @contextmanager
     def _waiting(self) -> Iterator[None]:
@@ -143,7 +143,7 @@ class Watched:
         except MachineError as error:
             cause = self.hosts.failure(CAUSE_SECONDS)
             hosts = listed(self.names)
-            raise cause or HostError(f"{error}: end it on {hosts}, and {AGAIN}") from error
+            raise cause or HostError(error, f": end it on {hosts}, and {AGAIN}") from error
         finally:
             self._since = math.inf
 
@@ -155,8 +155,8 @@ class Watched:
     def ended_by(self, error: ElmanError) -> ElmanError:
         """Send the error that ends this worker to the others; return it with its host's name."""
         if not isinstance(error, HostError | InterruptedWorkError) and self.hosts.are_several:
-            error = type(error)(f"{self.names[self.rank]}: {error}")
-        self.hosts.leave(str(error))
+            error = type(error)(f"{self.names[self.rank]}: ", error)
+        self.hosts.leave(error.in_shell())
         return error
 
     def own_vector(self, length: int) -> Any:
@@ -234,7 +234,7 @@ def telling(workers: NamedWorkers) -> Iterator[Tell]:
     except ElmanError as error:
         if waiting:
             with suppress(MachineError):  # an earlier error is being raised
-                busy.end(json.dumps({"failed": str(error)}).encode())
+                busy.end(json.dumps({"failed": error.in_shell()}).encode())
         raise
 
 

@@ -35,6 +35,7 @@ from elman.model.registry import cell_named
 from elman.model.weights import Architecture
 from elman.runs.frameworks import count_gpus, framework_module
 from elman.runs.settings import Settings
+from elman.terms import Message, Option, in_lines
 from elman.training.workers.rows import Rows, embedding_in
 from elman.valid_values import CHAR, MAX_SHARDS, SHARDED, TIME_MACHINE
 
@@ -48,6 +49,7 @@ UPDATES, SECONDS = 1000, 1.0  # maximum to time, for each number of workers
 MAX_OPERATIONS = 5e10  # of a timed update; a larger one is measured on a part of it
 MAX_WEIGHTS = 1 << 27  # of that part; its state takes two gigabytes
 MIN_STEPS, MIN_SIZE = 8, 512  # of that part; the size is its vocabulary or its hidden units
+TOKENS, VOCAB_SIZE = Option("tokens"), Option("vocab_size")
 COLUMNS = ("workers", "tokens/s", "efficiency", "epoch", "update", "exchange", "moved", "memory")
 
 
@@ -141,7 +143,11 @@ class Plan:
         return {"weights": weights.count(self.task.arch), "predictions": predictions}
 
     def __repr__(self) -> str:
-        return "\n".join(_lines(self))
+        return str(self.table())
+
+    def table(self) -> Message:
+        """The table with the terms of the options."""
+        return in_lines(_lines(self))
 
 
 def plan(
@@ -187,7 +193,8 @@ def plan(
 def task_of(given: Mapping[str, Any], workers: int, tokens: int | None = None) -> Task:
     """Training with the given settings; other settings are chosen as for a training."""
     if given.get("pairs"):
-        raise ElmanError("a plan requires a language model, got pairs: leave --pairs out")
+        rule = "a plan requires a language model, got pairs: leave "
+        raise ElmanError(rule, Option("pairs"), " out")
     if (framework := given.get("framework", Settings.framework)) not in SHARDED:
         raise ElmanError(
             f"a plan requires a framework with workers ({', '.join(SHARDED)}), got {framework}: "
@@ -204,7 +211,7 @@ def task_of(given: Mapping[str, Any], workers: int, tokens: int | None = None) -
 def _read(given: Mapping[str, Any], workers: int) -> Task:
     if given.get("text", TIME_MACHINE) == TIME_MACHINE:
         raise ElmanError(
-            "a plan requires the path of your text, or --tokens and --vocab-size: give one"
+            "a plan requires the path of your text, or ", TOKENS, " and ", VOCAB_SIZE, ": give one"
         )
     choice = choose(given, workers)
     assert choice.text is not None
@@ -217,13 +224,17 @@ def _read(given: Mapping[str, Any], workers: int) -> Task:
 def _unread(given: Mapping[str, Any], workers: int, tokens: int) -> Task:
     if "text" in given:
         raise ElmanError(
-            f"--tokens conflicts with a text, got {given['text']} and --tokens: give one of them"
+            TOKENS,
+            f" conflicts with a text, got {given['text']} and ",
+            TOKENS,
+            ": give one of them",
         )
     vocab = given.get("vocab_size")
     if vocab is None:
-        raise ElmanError("--tokens requires --vocab-size: give both")
+        raise ElmanError(TOKENS, " requires ", VOCAB_SIZE, ": give both")
     if given.get("lines"):
-        raise ElmanError("--lines requires a text, got --lines and --tokens: give a text")
+        lines = Option("lines")
+        raise ElmanError(lines, " requires a text, got ", lines, " and ", TOKENS, ": give a text")
     require_at_least(2, tokens=tokens)
     framework = framework_module(given.get("framework", Settings.framework))
     precision = given.get("precision") or framework.fastest_precision()
@@ -302,7 +313,7 @@ def batch_memory(arch: Architecture, tokens: int) -> float:
     return NUMBER * (tokens * (2 * arch.embedding + arch.layers * layer) + logits)
 
 
-def _lines(plan: Plan) -> Iterator[str]:
+def _lines(plan: Plan) -> Iterator[str | Message]:
     task, largest = plan.task, plan.predictions[-1]
     arch, tokens = task.arch, task.settings.batch_size * task.steps
     layers, count = counted(arch.layers, "layer"), weights.count(arch)
@@ -324,7 +335,12 @@ def _lines(plan: Plan) -> Iterator[str]:
         yield f"a worker needs {_scaled(largest.peak)}B, but this machine has {_scaled(here)}B"
     if largest.workers < plan.workers:
         yield ""
-        yield f"more than {largest.workers} workers require more --shards or a larger --batch-size"
+        yield Message(
+            f"more than {largest.workers} workers require more ",
+            Option("shards"),
+            " or a larger ",
+            Option("batch_size"),
+        )
 
 
 def _cells(one: Prediction) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from elman.files import atomic
 from elman.model.metrics import Evaluation
 from elman.runs import run, run_folder
 from elman.runs.settings import Settings
+from elman.terms import Option
 from elman.training.callback import Callback
 from elman.training.checkpoint import Checkpoints, check_interval
 from elman.training.progress import check_sample_every
@@ -162,7 +163,7 @@ def begin(
             return None
         workers, tell = first
         if workers.size > 1 and numbered:
-            raise ElmanError("workers require a common run directory: give --out RUN")
+            raise ElmanError("workers require a common run directory: give ", Option("out", "RUN"))
         launched = workers.size > 1 or launch.is_launched()  # a single one may remain of several
         if launched and not numbered and run_folder.is_unfinished(folder):
             default = {} if given.get("pairs") else {"framework": Settings.framework}
@@ -192,8 +193,9 @@ def _resume(
         for name, value in given.items():
             if (own := vars(kept.settings)[name]) != value:
                 raise ElmanError(
-                    f"{name} must be {own}, as in {folder}, got {value}: give the same, or another "
-                    "--out"
+                    f"{name} must be {own}, as in {folder}, got {value}: give the same, or ",
+                    "another ",
+                    Option("out"),
                 )
         training = _kind(kept.settings).from_settings(kept, workers)
         return Session(training, folder, conduct, workers, tell).fit()

@@ -123,7 +123,7 @@ def record(kind: type[Record], value: Any, where: str) -> Record:
     try:
         return cast(Record, _typed(kind, value, ""))
     except ElmanError as error:
-        raise type(error)(f"{where}: {error}") from error
+        raise type(error)(f"{where}: ", error) from error
 
 
 def _typed(kind: Any, value: Any, name: str) -> Any:

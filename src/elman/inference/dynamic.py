@@ -24,6 +24,7 @@ from elman.data.sequences import Sequences
 from elman.errors import ElmanError
 from elman.inference.language_model import CompiledModel
 from elman.model.metrics import Adaptation
+from elman.terms import Option
 from elman.training.step import GradientStep
 
 SEGMENT = 20  # tokens, as in the paper for characters
@@ -57,8 +58,9 @@ class AdaptingModel(CompiledModel):
         if not isinstance(step, GradientStep):
             name = framework.__name__.removeprefix("elman.")
             raise ElmanError(
-                f"dynamic evaluation requires all gradients as a vector, got {name}: "
-                "choose --framework numba, torch or jax"
+                f"dynamic evaluation requires all gradients as a vector, got {name}: choose ",
+                Option("framework", "numba"),
+                ", torch or jax",
             )
         self._step = step
         self._first = step.weight_vector()

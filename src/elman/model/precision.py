@@ -3,6 +3,7 @@
 import logging
 
 from elman.errors import ElmanError, require_one_of
+from elman.terms import Option
 from elman.valid_values import PRECISIONS
 
 BF16_FRAMEWORKS = ("numba", "numpy")
@@ -17,7 +18,8 @@ def check_precision(precision: str, framework: str = BF16_FRAMEWORKS[0]) -> None
     if precision != SINGLE and framework not in BF16_FRAMEWORKS:
         raise ElmanError(
             f"{precision} requires {' or '.join(BF16_FRAMEWORKS)}, got {framework}: use one of "
-            f"them, or --precision {SINGLE}"
+            "them, or ",
+            Option("precision", SINGLE),
         )
 
 

@@ -9,9 +9,13 @@ from typing import Any
 
 from elman.errors import ElmanError, shortened
 from elman.model.cells import CELLS, Cell, CellError
+from elman.terms import Either
 
 ENTRY_POINTS = "elman.cells"  # group of the entry points through which packages provide cells
-REGISTER = "import the module that registers it, or give elman --cells FILE.py"
+REGISTER = Either(
+    shell="import the module that registers it, or give elman --cells FILE.py",
+    python="import the module that registers it",
+)
 _registered: dict[str, Cell] = {}
 
 
@@ -82,7 +86,7 @@ def check_cell(cell: Any) -> None:
 
 
 def _unknown(name: Any) -> CellError:
-    return CellError(f"the cell {shortened(name)} is not registered: {REGISTER}")
+    return CellError(f"the cell {shortened(name)} is not registered: ", REGISTER)
 
 
 def _register_installed(name: str) -> None:

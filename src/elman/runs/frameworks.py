@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from elman.errors import ElmanError, alternatives, require_one_of, requirements
+from elman.terms import Option
 from elman.valid_values import DIFFERENTIATING, FRAMEWORKS, OF_PAIRS
 
 if TYPE_CHECKING:
@@ -51,8 +52,9 @@ def check_has_pairs(framework: str) -> None:
     check_framework(framework)
     if framework not in OF_PAIRS:
         raise ElmanError(
-            f"{framework} has no encoder-decoder for pairs: choose --framework "
-            f"{alternatives(OF_PAIRS)}"
+            f"{framework} has no encoder-decoder for pairs: choose ",
+            Option("framework", OF_PAIRS[0]),
+            f", {alternatives(OF_PAIRS[1:])}",
         )
 
 
@@ -75,9 +77,10 @@ def count_gpus(device: str, framework: Any) -> int:
     """Number of GPUs to train on, 0 or 1; an ElmanError if a GPU is requested and unavailable."""
     if device == "gpu" and len(framework.devices()) == 1:
         other = with_gpu()
-        cure = f", or choose --framework {other}" if other else ""
+        cure = (", or choose ", Option("framework", other)) if other else ()
         name = framework.__name__.removeprefix("elman.")
-        raise ElmanError(f"{name} can use no GPU here: leave --device out{cure}")
+        rule = f"{name} can use no GPU here: leave "
+        raise ElmanError(rule, Option("device"), " out", *cure)
     return int(device != "cpu")
 
 

@@ -16,6 +16,7 @@ from elman.files.paths import exists
 from elman.inference.writing import write
 from elman.inference.writing_options import MAX_SAMPLES, Writing
 from elman.runs import run
+from elman.terms import Option
 from elman.text import text_files
 from elman.text.codec import Codec
 from elman.text.line_blocks import LINE_END, line_blocks
@@ -43,8 +44,8 @@ class KnownLines:
             self.paths, sha256 = _texts_of(folder)
             if self._sha256() != sha256:
                 raise ElmanError(
-                    f"the training text of {folder} has changed: restore it, or give it with "
-                    "--known"
+                    f"the training text of {folder} has changed: restore it, or give it with ",
+                    Option("known"),
                 )
 
     def _sha256(self) -> str:
@@ -75,14 +76,14 @@ class KnownLines:
 
 def _texts_of(folder: Path) -> tuple[list[Path], str]:
     """Paths and digest of the text that a run was trained on."""
-    training = run.read_config(folder).training
+    training, known_file = run.read_config(folder).training, Option("known", "FILE")
     if training is None:
-        raise ElmanError(f"{folder} does not record its training text: give --known FILE")
+        raise ElmanError(f"{folder} does not record its training text: give ", known_file)
     paths = [Path(text) for text in (training.settings.text, *training.settings.more_texts)]
     for path in paths:
         if not exists(path):
             raise ElmanError(
-                f"the training text {path} of {folder} does not exist: give --known FILE"
+                f"the training text {path} of {folder} does not exist: give ", known_file
             )
     return paths, training.text_sha256
 
@@ -120,7 +121,11 @@ class LineOptions:
     def __post_init__(self) -> None:
         if self.known and not self.new:
             raise ElmanError(
-                f"--known requires --new, got known {self.known[0]} without it: add --new"
+                Option("known"),
+                " requires ",
+                Option("new"),
+                f", got known {self.known[0]} without it: add ",
+                Option("new"),
             )
 
     @property
@@ -134,7 +139,10 @@ def write_wanted_lines(
 ) -> Iterator[str]:
     """Yield the requested lines for each prefix, from a run's model."""
     if asked.n != 1:
-        raise ElmanError(f"--lines conflicts with --n, got n {asked.n}: leave --n out")
+        n = Option("n")
+        raise ElmanError(
+            Option("lines"), " conflicts with ", n, f", got n {asked.n}: leave ", n, " out"
+        )
     _check_lines(model)
     known = KnownLines(run, model.codec, wanted.known) if wanted.new else None
     number = 1 if wanted.number is None else wanted.number
@@ -180,8 +188,9 @@ def write_lines(
 def _check_lines(model: Any) -> None:
     if not model.codec.lines:
         raise ElmanError(
-            "lines, unique and new require a model of lines: train one with --lines, or leave them "
-            "out"
+            "lines, unique and new require a model of lines: train one with ",
+            Option("lines"),
+            ", or leave them out",
         )
 
 

@@ -133,4 +133,4 @@ def checked_record(kind: type[Record], value: Any, path: Path, cure: str) -> Rec
     except CellError:  # it has its own cure
         raise
     except ElmanError as error:
-        raise type(error)(f"{error}; {cure}") from error
+        raise type(error)(error, f"; {cure}") from error

@@ -24,6 +24,7 @@ from elman.runs.records import (
     read_value,
 )
 from elman.runs.run_folder import CONFIG, TRAINING, suggestion
+from elman.terms import Call, resuming
 from elman.text import codec, pair_codec
 from elman.text.codec import Codec
 from elman.text.pair_codec import PairCodec
@@ -149,8 +150,9 @@ def read_config(folder: Path) -> Config:
     config = read_any_config(folder)
     if config.is_of_pairs:
         raise ElmanError(
-            f"{folder} is a model of pairs, which writes targets of sources: use elman translate, "
-            "evaluate or serve"
+            f"{folder} is a model of pairs, which writes targets of sources: use ",
+            Call("translate"),
+            ", evaluate or serve",
         )
     return config
 
@@ -160,8 +162,8 @@ def read_pair_config(folder: Path) -> Config:
     config = read_any_config(folder)
     if not config.is_of_pairs:
         raise ElmanError(
-            f"{folder} is a language model, not a model of pairs: train one with elman train "
-            "PAIRS.tsv --pairs"
+            f"{folder} is a language model, not a model of pairs: train one with ",
+            Call("train", "PAIRS.tsv", pairs=True),
         )
     return config
 
@@ -170,9 +172,7 @@ def read_any_config(folder: Path) -> Config:
     """Read and validate config.json of a run."""
     finished = exists(folder / CONFIG)
     if exists(folder / TRAINING) and not finished:
-        raise ElmanError(
-            f"{folder} is still in training: finish it with elman train --resume {folder}"
-        )
+        raise ElmanError(f"{folder} is still in training: finish it with ", resuming(folder))
     if not finished:
         raise ElmanError(
             f"{folder} is not a run directory: {suggestion(folder) or 'it has no config.json'}"

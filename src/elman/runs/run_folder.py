@@ -16,6 +16,7 @@ from elman.errors import ElmanError, InterruptedWorkError, MachineError
 from elman.files import atomic, json_files, regular
 from elman.files.paths import exists
 from elman.runs.records import RunSettings, checked_record, read_value
+from elman.terms import Option, Term, resuming, training_from
 from elman.text.codec import VOCAB_FILE
 from elman.text.pair_codec import TARGET
 from elman.training import checkpoint
@@ -23,7 +24,11 @@ from elman.training import checkpoint
 CONFIG, TRAINING, CHECKPOINTS = "config.json", "training.json", "checkpoints"
 RUNS = "runs"  # folder of runs without a given name
 # Cure where a host of several lacks a run.
-COMMON = "--resume requires it on all hosts: copy it, or repeat the command that began it"
+COMMON = (
+    Option("resume"),
+    " requires it on all hosts: copy it, or repeat the command that began it",
+)
+CURE = "resume from the last checkpoint with"
 TENSORBOARD = "tensorboard"  # folder of the log written by `--log tensorboard`
 
 
@@ -80,15 +85,16 @@ def framework_in_training(path: Path) -> str:
 
     It is numba for a finished run. The first worker refuses that.
     """
-    _check_begun(path, f"; {COMMON}")
+    _check_begun(path, "; ", *COMMON)
     return read_training(path).settings.framework if is_unfinished(path) else "numba"
 
 
-def _check_begun(path: Path, cure: str = "") -> None:
+def _check_begun(path: Path, *cure: str | Term) -> None:
     """Raise an ElmanError unless a folder contains a training, finished or not."""
     if not exists(path / CONFIG) and not exists(path / TRAINING):
-        reason = suggestion(path) or f"it has no {TRAINING}{cure}"
-        raise ElmanError(f"{path} is not a run in training: {reason}")
+        other = suggestion(path)
+        reason = (other,) if other else (f"it has no {TRAINING}", *cure)
+        raise ElmanError(f"{path} is not a run in training: ", *reason)
 
 
 @contextmanager
@@ -110,8 +116,9 @@ def resumed_training(path: Path) -> Iterator[RunSettings]:
                 "begin another with more minutes or epochs"
             )
         raise ElmanError(
-            f"{path} is finished: nothing to resume; use elman train TEXT --init {path} to train "
-            "its model further"
+            f"{path} is finished: nothing to resume; use ",
+            training_from(path),
+            " to train its model further",
         )
     with _locked(path):
         yield read_training(path)
@@ -138,12 +145,11 @@ def _locked(path: Path) -> Iterator[None]:
         if (path / CONFIG).exists():
             raise InterruptedWorkError(f"interrupted: {path} is finished") from error
         if checkpoint.paths(path / CHECKPOINTS):
-            message = f"interrupted: resume with elman train --resume {path}"
-            raise InterruptedWorkError(message) from error
+            raise InterruptedWorkError("interrupted: resume with ", resuming(path)) from error
         raise
     except MachineError as error:
         if checkpoint.paths(path / CHECKPOINTS):
-            raise type(error)(f"{error}; {_cure(path)}") from error
+            raise type(error)(error, f"; {CURE} ", resuming(path)) from error
         raise
     finally:
         if (path / CONFIG).exists():
@@ -156,10 +162,6 @@ def _locked(path: Path) -> Iterator[None]:
                 (path / ".lock").unlink()
 
 
-def _cure(path: Path) -> str:
-    return f"resume from the last checkpoint with elman train --resume {path}"
-
-
 def tell_what_is_kept(path: Path, error: BaseException) -> None:
     """Add to an error in a training what is kept of it, and how to resume.
 
@@ -169,10 +171,11 @@ def tell_what_is_kept(path: Path, error: BaseException) -> None:
     kept = checkpoint.paths(path / CHECKPOINTS)
     if kept and isinstance(error, MachineError):
         return
-    told = _cure(path) if kept else "nothing was kept"
+    again = resuming(path)
     if isinstance(error, ElmanError):
-        raise type(error)(f"{error}; {told}") from error
-    error.add_note(f'{told}, or elman.resume("{path}")' if kept else told)
+        told = (f"{CURE} ", again) if kept else ("nothing was kept",)
+        raise type(error)(error, "; ", *told) from error
+    error.add_note(f"{CURE} {again.in_shell()}, or {again}" if kept else "nothing was kept")
 
 
 def suggestion(path: Path) -> str:

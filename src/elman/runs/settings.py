@@ -24,6 +24,7 @@ from elman.model.options import ModelOptions
 from elman.model.registry import REGISTER, check_cell
 from elman.runs.frameworks import check_has_pairs
 from elman.setting_fields import checked, choice, flag, path, paths, real, values_of, whole
+from elman.terms import Option, preparing
 from elman.valid_values import (
     ATTENTION,
     BATCHING,
@@ -90,8 +91,8 @@ def _check_cell(name: Any) -> None:
         if did_you_mean(name, tuple(CELLS)):
             require_one_of(tuple(CELLS), cell=name)
         raise CellError(
-            f"cell must be {alternatives(tuple(CELLS))}, got {shortened(name)}: to use another, "
-            f"{REGISTER}"
+            f"cell must be {alternatives(tuple(CELLS))}, got {shortened(name)}: to use another, ",
+            REGISTER,
         ) from error
 
 
@@ -386,7 +387,8 @@ def _check_pairs(values: Mapping[str, Any]) -> None:
     if not values.get("pairs"):
         for name in ("target_tokenizer", "attention"):
             if (value := values.get(name)) is not None:
-                raise ElmanError(f"{in_words(name)} requires --pairs, got {value}: give --pairs")
+                rule, pairs = f"{in_words(name)} requires ", Option("pairs")
+                raise ElmanError(rule, pairs, f", got {value}: give ", pairs)
         return
     if values.get("text", TIME_MACHINE) == TIME_MACHINE:
         raise ElmanError("pairs are read from a file of yours, got none: give its path")
@@ -416,7 +418,8 @@ def _check_parts(values: Mapping[str, Any]) -> None:
     _check_shares(values.get("split"), values.get("val"), values.get("test"))
     if values.get("lines") and values.get("batching", "random") != "random":
         raise ElmanError(
-            f"--lines requires random batching, got batching {values['batching']}: leave it out"
+            Option("lines"),
+            f" requires random batching, got batching {values['batching']}: leave it out",
         )
 
 
@@ -425,17 +428,18 @@ def _check_workers(values: Mapping[str, Any]) -> None:
 
     shards = values.get("shards")
     framework = values.get("framework", Settings.framework)
+    shown, partition = Option("shards"), Option("partition_optimizer")
     if shards is not None:
         check_shards(shards, 1)
         if framework not in SHARDED:
             raise ElmanError(
-                f"shards require {alternatives(SHARDED)}, got {framework}: leave --shards "
-                "out, or choose another framework"
+                f"shards require {alternatives(SHARDED)}, got {framework}: leave ",
+                shown,
+                " out, or choose another framework",
             )
     elif values.get("partition_optimizer"):
         raise ElmanError(
-            "--partition-optimizer requires --shards: give --shards, or leave "
-            "--partition-optimizer out"
+            partition, " requires ", shown, ": give ", shown, ", or leave ", partition, " out"
         )
 
 
@@ -448,8 +452,9 @@ def _check_model(values: Mapping[str, Any]) -> None:
     cell = values.get("cell", Settings.cell)
     if cell not in CELLS and framework not in DIFFERENTIATING:
         raise ElmanError(
-            f"{framework} has no gradients of the cell {cell}: choose --framework "
-            f"{alternatives(DIFFERENTIATING)}"
+            f"{framework} has no gradients of the cell {cell}: choose ",
+            Option("framework", DIFFERENTIATING[0]),
+            f", {alternatives(DIFFERENTIATING[1:])}",
         )
     if values.get("tied"):
         if values.get("embedding") == 0 and "hidden" not in values:
@@ -465,8 +470,12 @@ def _check_model(values: Mapping[str, Any]) -> None:
         )
     if values.get("input_dropout") and values.get("embedding") == 0:
         raise ElmanError(
-            f"input dropout requires an embedding, got {values['input_dropout']} without one: give "
-            "--embedding a size, or leave --input-dropout out"
+            f"input dropout requires an embedding, got {values['input_dropout']} without one: ",
+            "give ",
+            Option("embedding"),
+            " a size, or leave ",
+            Option("input_dropout"),
+            " out",
         )
 
 
@@ -481,7 +490,8 @@ def _check_file(text: str) -> None:
     if text == "-":
         raise ElmanError(
             "a training cannot read standard input, since resuming reads the text again, got -: "
-            "give the path of a file, or of a store made by elman prepare - --out STORE"
+            "give the path of a file, or of a store made by ",
+            preparing("-"),
         )
 
 

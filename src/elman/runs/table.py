@@ -10,6 +10,7 @@ from typing import Any
 
 from elman.errors import in_words, printable
 from elman.runs.results import Result
+from elman.terms import Message, Option, Term, in_lines
 from elman.valid_values import CHAR
 
 PIPE_WIDTH = 120  # characters in a line that is not for a terminal
@@ -52,7 +53,7 @@ class Table:
     same: str
     words: dict[str, list[str]]
     numbers: dict[str, list[str]]
-    notes: list[str]
+    notes: list[str | Term]
 
 
 def compared(runs: Sequence[Result]) -> Table:
@@ -72,7 +73,7 @@ def compared(runs: Sequence[Result]) -> Table:
     return Table(above + ", ".join(same), words, numbers, _notes(runs, numbers))
 
 
-def table(runs: Sequence[Result], everything: bool = False) -> str:
+def table(runs: Sequence[Result], everything: bool = False) -> Message:
     """Format runs as rows that fit the terminal: settings that differ, results, and notes.
 
     With `everything`, the common settings follow.
@@ -83,7 +84,7 @@ def table(runs: Sequence[Result], everything: bool = False) -> str:
     words, numbers = _aligned(found.words, str.ljust), _aligned(found.numbers, str.rjust)
     rows = _in_blocks(words, numbers, width)
     same = textwrap.wrap(found.same, width, break_on_hyphens=False) if everything else []
-    return "\n".join([*rows, *found.notes, *same])
+    return in_lines([*rows, *found.notes, *same])
 
 
 def _names(runs: Sequence[Result]) -> list[str]:
@@ -216,10 +217,10 @@ def _folded(columns: Sequence[Column], width: int) -> list[list[Column]]:
     return groups or [[]]
 
 
-def _notes(runs: Sequence[Result], numbers: Mapping[str, Sequence[str]]) -> list[str]:
+def _notes(runs: Sequence[Result], numbers: Mapping[str, Sequence[str]]) -> list[str | Term]:
     """Notes on marks in the `numbers`, and on what else is not comparable."""
     marks = {value[-1] for values in numbers.values() for value in values}
-    notes = []
+    notes: list[str | Term] = []
     if tokens_differ(runs):
         notes.append("the tokens differ: compare bits/char, not losses or perplexities")
     if any("on_loss" in each.results for each in runs):
@@ -227,11 +228,11 @@ def _notes(runs: Sequence[Result], numbers: Mapping[str, Sequence[str]]) -> list
         return [*notes, *[f"{reason}into lines"] * (OTHER in marks)]
     if PARTIAL in marks:
         notes.append(f"{PARTIAL} on a share of the test part: evaluation time was limited")
-    cure = ": --on FILE evaluates all runs on one text"
+    cure = (": ", Option("on", "FILE"), " evaluates all runs on one text")
     if OTHER in marks:
-        notes.append(f"{OTHER} on other characters than the first run{cure}")
+        notes.append(Message(f"{OTHER} on other characters than the first run", *cure))
     elif len({each.text_sha256 for each in runs}) > 1:
-        notes.append(f"the texts differ{cure}")
+        notes.append(Message("the texts differ", *cure))
     return notes
 
 

@@ -20,6 +20,7 @@ from elman.server.access import Access, Limits
 from elman.server.app import App
 from elman.server.connections import bounded, capacity
 from elman.server.pages import Pages
+from elman.terms import Either
 
 log = logging.getLogger("elman")
 WAITING_CONNECTIONS = 2048  # not yet accepted
@@ -155,7 +156,8 @@ def _listen(host: str, port: int) -> socket.socket:
             0
         ]
         raise MachineError(
-            f"cannot listen on {host}, port {port}: {reason}; choose another with --host or --port"
+            f"cannot listen on {host}, port {port}: {reason}; choose another ",
+            Either("with --host or --port", "host=, or port=0 for any that is free"),
         ) from error
     # Connections inherit these: a connection is closed if its other end reads nothing or is gone.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

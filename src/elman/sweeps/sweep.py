@@ -44,6 +44,7 @@ from elman.runs.settings import Settings
 from elman.setting_fields import check_given
 from elman.sweeps import space
 from elman.sweeps.space import Range, Values
+from elman.terms import Call, Option
 from elman.training.callback import Callback, TrainerLike
 
 try:
@@ -90,7 +91,8 @@ class Sweep:
         if "text" not in self.given:
             raise ElmanError("a sweep requires a text: give its path")
         if self.given.get("pairs"):
-            raise ElmanError("a sweep requires a language model, got pairs: leave --pairs out")
+            rule = "a sweep requires a language model, got pairs: leave "
+            raise ElmanError(rule, Option("pairs"), " out")
         require_at_least(1, trials=self.trials)
         require_at_most(MAX_TRIALS, trials=self.trials)
         for name in space.parse(self.space):
@@ -345,11 +347,13 @@ class Worker:
             diverged = isinstance(error, DivergedError)
             trial.set_user_attr(FAILED, "diverged" if diverged else "refused")
             self.study.tell(trial, state=TrialState.FAIL)
-            reason = "out of memory" if isinstance(error, MemoryError) else str(error)
+            reason = "out of memory" if isinstance(error, MemoryError) else error
             if not diverged and not any(row.state == COMPLETE for row in rows(self.study)):
                 raise ElmanError(  # all others may fail, too
-                    f"{place} is refused: {reason}; to try others, use elman "
-                    f"sweep --resume {self.folder}"
+                    f"{place} is refused: ",
+                    reason,
+                    "; to try others, use ",
+                    Call("sweep", resume=self.folder),
                 ) from error
             log.warning("%s: %s", place, reason)
             return

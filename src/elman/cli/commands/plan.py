@@ -46,4 +46,4 @@ def plan(
     if as_json:
         print_json(made.to_dict())
     else:
-        print(made)
+        print(made.table().in_shell())

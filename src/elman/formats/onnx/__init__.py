@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from elman.errors import ElmanError, not_installed
+from elman.terms import Option
 
 try:
     import onnx  # noqa: F401
@@ -38,7 +39,8 @@ def write(run: Path, out: Path) -> None:
     ElmanError and leaves nothing.
     """
     if not is_utf8(out):
-        raise ElmanError(f"onnx requires UTF-8 paths, got {str(out)!r}: choose another --out")
+        rule = f"onnx requires UTF-8 paths, got {str(out)!r}: choose another "
+        raise ElmanError(rule, Option("out"))
     arch, values, used, recorded = runs.read(run)
     precision = precision_in("onnx", recorded)
     single = {name: value.astype("float32", copy=False) for name, value in values.items()}

@@ -16,6 +16,7 @@ from safetensors import numpy as safetensors
 
 from elman.data.batches import Batch, ShardedBatch, ShardedLoader
 from elman.errors import ElmanError
+from elman.terms import Option
 from elman.training.step import Arrays, EarlyStep, GradientStep, WrappedStep
 from elman.training.workers.early import EarlySending, early_parts
 from elman.training.workers.processes import (
@@ -63,7 +64,8 @@ class Shards:
         if found and number >= len(found):
             raise ElmanError(
                 f"each worker on a machine needs a GPU, got {len(found)} for worker "
-                f"{number}: start fewer workers there, or give --device cpu"
+                f"{number}: start fewer workers there, or give ",
+                Option("device", "cpu"),
             )
         return found[number : number + 1]
 
