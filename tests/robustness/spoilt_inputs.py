@@ -170,7 +170,7 @@ def histories(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:
 
     def compare() -> str:
         found = results.result(folder, run.read_config(folder), run.read_history(folder))
-        return str(table.table([found, found])) + table.overview([found, found])
+        return table.table([found, found]) + table.overview([found, found])
 
     return compare
 
