@@ -1,6 +1,5 @@
 """Options and commands in messages, which Python and the command line word in their own ways."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,11 +73,6 @@ class Message(Term):
     def in_shell(self) -> str:
         """The words of the command line."""
         return "".join(map(in_shell, self.args))
-
-
-def in_lines(lines: Iterable[str | Term]) -> Message:
-    """A message of several lines."""
-    return Message(*[part for line in lines for part in ("\n", line)][1:])
 
 
 def in_shell(part: Any) -> str:

@@ -17,7 +17,6 @@ from elman.terms import (
     Message,
     Option,
     Term,
-    in_lines,
     preparing,
     resuming,
     training_from,
@@ -143,7 +142,7 @@ def test_a_run_is_pickled_where_it_outlasts_the_process(run: Run) -> None:
 PAIRS = "elman train A.tsv --pairs", 'elman.train("A.tsv", pairs=True)'
 RESUME = "resume with elman train --resume runs/a", 'resume with elman.resume("runs/a")'
 FROM = "a -- b --: elman train TEXT --init a", 'a -- b --: elman.train(text, init="a")'
-STORED = "--a\nelman prepare a.txt --out STORE", '--a\nelman.prepare("a.txt", out=store)'
+STORED = "--a elman prepare a.txt --out STORE", '--a elman.prepare("a.txt", out=store)'
 
 
 @pytest.mark.parametrize(
@@ -157,7 +156,7 @@ STORED = "--a\nelman prepare a.txt --out STORE", '--a\nelman.prepare("a.txt", ou
         (Call("train", "A.tsv", pairs=True), *PAIRS),
         (Message("resume with ", resuming(Path("runs/a"))), *RESUME),
         (ElmanError("a -- b --: ", ElmanError(training_from("a"))), *FROM),
-        (in_lines(["--a", preparing("a.txt")]), *STORED),
+        (Message("--a ", preparing("a.txt")), *STORED),
     ],
 )
 def test_a_message_is_in_the_terms_of_its_face(term: Term, in_shell: str, in_python: str) -> None:

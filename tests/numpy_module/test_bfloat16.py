@@ -145,5 +145,5 @@ def test_only_two_frameworks_build_models_in_bfloat16() -> None:
     with pytest.raises(ElmanError) as refused:
         of_torch(arch, weights.initial(arch), precision="bf16")
     assert str(refused.value) == (
-        "bf16 requires numba or numpy, got torch: use one of them, or --precision single"
+        'bf16 requires numba or numpy, got torch: use one of them, or precision="single"'
     )

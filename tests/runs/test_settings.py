@@ -129,7 +129,7 @@ def test_each_setting_has_a_help_text_and_a_default_that_is_valid() -> None:
         ({"precision": "half"}, "precision must be single or bf16, got 'half'"),
         (
             {"precision": "bf16", "framework": "torch"},
-            "bf16 requires numba or numpy, got torch: use one of them, or --precision single",
+            'bf16 requires numba or numpy, got torch: use one of them, or precision="single"',
         ),
         ({"batching": "contiguous"}, "The Time Machine is read in random windows"),
     ],

@@ -58,7 +58,7 @@ class Comparison:
         return replace(each, run=self._names.get(each.run, each.run), settings=settings)
 
     def __repr__(self) -> str:
-        return str(table(self._shown()))
+        return table(self._shown(), words=str)
 
     def _repr_html_(self) -> str:
         found = compared(self._shown())

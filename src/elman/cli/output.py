@@ -58,7 +58,7 @@ def print_table(runs: "Sequence[Result]", on: str | None = None, everything: boo
     """Print runs as a table, and the text that they were evaluated on."""
     from elman.runs.table import table
 
-    print(table(runs, everything).in_shell())
+    print(table(runs, everything))
     if on is not None:
         show(f"evaluated on {on}")
 

@@ -7,7 +7,7 @@ again, to exchange the weights.
 """
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -35,7 +35,7 @@ from elman.model.registry import cell_named
 from elman.model.weights import Architecture
 from elman.runs.frameworks import count_gpus, framework_module
 from elman.runs.settings import Settings
-from elman.terms import Message, Option, in_lines
+from elman.terms import Message, Option
 from elman.training.workers.rows import Rows, embedding_in
 from elman.valid_values import CHAR, MAX_SHARDS, SHARDED, TIME_MACHINE
 
@@ -143,11 +143,11 @@ class Plan:
         return {"weights": weights.count(self.task.arch), "predictions": predictions}
 
     def __repr__(self) -> str:
-        return str(self.table())
+        return self.table(str)
 
-    def table(self) -> Message:
-        """The table with the terms of the options."""
-        return in_lines(_lines(self))
+    def table(self, words: Callable[[Any], str]) -> str:
+        """The table, with options in the words of the command line or of Python."""
+        return "\n".join(map(words, _lines(self)))
 
 
 def plan(

@@ -10,7 +10,7 @@ from typing import Any
 
 from elman.errors import in_words, printable
 from elman.runs.results import Result
-from elman.terms import Message, Option, Term, in_lines
+from elman.terms import Message, Option, Term, in_shell
 from elman.valid_values import CHAR
 
 PIPE_WIDTH = 120  # characters in a line that is not for a terminal
@@ -73,18 +73,20 @@ def compared(runs: Sequence[Result]) -> Table:
     return Table(above + ", ".join(same), words, numbers, _notes(runs, numbers))
 
 
-def table(runs: Sequence[Result], everything: bool = False) -> Message:
+def table(
+    runs: Sequence[Result], everything: bool = False, words: Callable[[Any], str] = in_shell
+) -> str:
     """Format runs as rows that fit the terminal: settings that differ, results, and notes.
 
-    With `everything`, the common settings follow.
+    With `everything`, the common settings follow. `words` words the notes: `in_shell` or `str`.
     """
     found = compared(runs)
     on_terminal = sys.stdout is not None and sys.stdout.isatty()
     width = shutil.get_terminal_size().columns if on_terminal else PIPE_WIDTH
-    words, numbers = _aligned(found.words, str.ljust), _aligned(found.numbers, str.rjust)
-    rows = _in_blocks(words, numbers, width)
+    columns, numbers = _aligned(found.words, str.ljust), _aligned(found.numbers, str.rjust)
+    rows = _in_blocks(columns, numbers, width)
     same = textwrap.wrap(found.same, width, break_on_hyphens=False) if everything else []
-    return in_lines([*rows, *found.notes, *same])
+    return "\n".join([*rows, *map(words, found.notes), *same])
 
 
 def _names(runs: Sequence[Result]) -> list[str]:

@@ -6,6 +6,7 @@ import typer
 
 from elman.cli.options import Json, settings_given, with_settings
 from elman.cli.output import print_json
+from elman.terms import in_shell
 
 
 @with_settings
@@ -46,4 +47,4 @@ def plan(
     if as_json:
         print_json(made.to_dict())
     else:
-        print(made.table().in_shell())
+        print(made.table(in_shell))
