@@ -51,9 +51,9 @@ class Architecture:
     An `embedding` of 0 means one-hot input. `tied`: the output layer uses the embedding's weights
     (Press and Wolf 2017). Sizes are bounded: no machine has memory for larger ones.
 
-    With a `source_vocab`, an encoder of the same sizes reads sources, and `vocab` is that of the
-    targets. `attention`: at each step the decoder reads a weighted sum of the encoder's outputs,
-    instead of the last output (Bahdanau et al. 2015).
+    With a `source_vocab`, an encoder of the same sizes reads sources, and `vocab` is the size of
+    the vocabulary of targets. `attention`: at each step the decoder reads a weighted sum of the
+    encoder's outputs, instead of the last output (Bahdanau et al. 2015).
     """
 
     cell: str
@@ -90,7 +90,7 @@ class Architecture:
             raise ElmanError(f"attention must be true or false, got {self.attention!r}")
 
     def fields(self) -> dict[str, Any]:
-        """Its sizes and options by name, without those of a source if it has none."""
+        """Sizes and options by name; `source_vocab` and `attention` only if there is a source."""
         of_source = () if self.source_vocab else ("source_vocab", "attention")
         return {name: value for name, value in vars(self).items() if name not in of_source}
 
@@ -170,7 +170,7 @@ def is_recurrent(name: str) -> bool:
 
 
 def shapes(arch: Architecture) -> Mapping[str, tuple[int, ...]]:
-    """Name and shape of each weight of a model; of an encoder-decoder, those of both parts."""
+    """Name and shape of each weight of a model; an encoder-decoder has two parts."""
     return _shapes(arch, cell_named(arch.cell))
 
 
@@ -218,7 +218,7 @@ def of_part(part: str, weights: Mapping[str, T]) -> dict[str, T]:
 
 
 def of_parts(weights: Mapping[str, Mapping[str, T]]) -> dict[str, T]:
-    """The weights of an encoder-decoder from those of its parts, `encoder` and `decoder`."""
+    """Join the weights of the parts of an encoder-decoder, `encoder` and `decoder`."""
     return {f"{part}.{name}": each for part, own in weights.items() for name, each in own.items()}
 
 
