@@ -279,7 +279,7 @@ def test_files_that_are_not_a_stores_are_refused(text: Path) -> None:
     refused("store.json", b"[" * 9000, "cannot read .*store.json")
     refused("store.json", b"[]", "must be an object with the fields format, tokenizer")
     refused("store.json", b" " * (store.MAX_METADATA_BYTES + 1), "more than 65536 bytes")
-    refused("store.json", None, "it is a folder, but not a store of elman prepare")
+    refused("store.json", None, r"it is a folder, but not a store of elman\.prepare")
     assert store.read(folder).tokens.ids.tobytes() == ids
 
 

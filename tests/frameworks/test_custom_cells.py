@@ -11,7 +11,7 @@ from examples import cells
 import elman
 from elman import numpy as specification
 from elman.errors import ElmanError
-from elman.model import cells as registered
+from elman.model import registry as registered
 from elman.model import step_arrays, weights
 from elman.model.cells import STEP_FUNCTIONS
 from elman.model.weights import Architecture
