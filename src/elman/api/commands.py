@@ -85,9 +85,8 @@ def translate(
 def load_pairs(run: RunLike, framework: str | None = None) -> PairModel:
     """Load the model of a run of pairs into a framework, by default the first that is installed.
 
-    model = elman.load_pairs("runs/pronunciations")
-    best = model.translate(["recurrent"], beams=5)[0][0]
-    best.text, best.log_probability
+    The first of `model.translate(["recurrent"], beams=5)[0]` has the likeliest `text`, and its
+    `log_probability`.
     """
     from elman.runs import loading
 
