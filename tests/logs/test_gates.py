@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from elman.logs.gates import gate_activations
+from elman.logs.tensorboard import gate_activations
 from elman.model.cells import CELLS
 from elman.model.weights import Architecture, initial
 

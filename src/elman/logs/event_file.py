@@ -1,26 +1,23 @@
 """Event files, the format of TensorBoard's logs: scalars, histograms and texts at steps.
 
-The package `tensorboard` defines the messages and the records. Its own writer would import
-TensorFlow if it is installed. Both its writer and that of tensorboardX lose errors in a thread, and
-what they purge leaves texts twice.
+The package `tensorboard` defines the messages and the records. The writers of `tensorboard` and
+`tensorboardX` run in a thread: on a full disk their errors are lost, and a training would wait.
 """
 
-import struct
+import math
 import time
-from collections.abc import Collection, Sequence
-from contextlib import suppress
+from collections.abc import Mapping
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from elman.errors import not_installed
-from elman.files.regular import open_no_follow, size
+from elman.errors import escaped, not_installed
+from elman.files.tensors import all_finite
 
 try:
     from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # isort: skip # the name of the error
-    from google.protobuf.message import DecodeError
     from tensorboard.compat.proto.summary_pb2 import HistogramProto, Summary
     from tensorboard.plugins.text.summary_v2 import text_pb
     from tensorboard.summary.writer.record_writer import RecordWriter
@@ -29,30 +26,31 @@ except ModuleNotFoundError as error:
 
 PREFIX = "events.out.tfevents."
 BUCKETS = 30  # of a histogram, as in TensorBoard
+CODE = "    "  # prefix of a line that Markdown leaves unchanged
 
 
 class EventFile:
     """A new file of events in `folder`, created if needed.
 
-    Earlier files in the folder lose their events after `updates` updates, and their events at
-    `updates` with a tag in `redone`: a resumed training writes these again. Each method may raise
-    an OSError.
+    TensorBoard drops what earlier files in the folder contain after `updates` updates: a resumed
+    training writes it again. Each method may raise an OSError.
     """
 
-    def __init__(self, folder: Path, updates: int, redone: Collection[str] = ()) -> None:
+    def __init__(self, folder: Path, updates: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        files = sorted(folder.glob(f"{PREFIX}*"))  # in TensorBoard's reading order
-        for path in files:
-            _cut(path, updates, redone)
-        self.path = folder / f"{PREFIX}{len(files):010}.elman"
+        number = len([*folder.glob(f"{PREFIX}*")])  # TensorBoard reads in the order of names
+        self.path = folder / f"{PREFIX}{number:010}.elman"
         self.path.open("xb").close()
-        # A running TensorBoard then drops what was removed.
         start = Event(step=updates + 1, session_log=SessionLog(status=SessionLog.START))
         self._append(Event(file_version="brain.Event:2"), start)
 
-    def write(self, updates: int, values: Sequence[Any]) -> None:
-        """Write values made by `scalar`, `histogram` and `text`, and flush them to the system."""
-        self._append(Event(step=updates, summary=Summary(value=values)))
+    def write(self, updates: int, values: Mapping[str, Any]) -> None:
+        """Write numbers, the distributions of arrays, and texts by tag; flush them to the system.
+
+        Values that are not finite are omitted.
+        """
+        found = [value for each in values.items() if (value := _message(*each)) is not None]
+        self._append(Event(step=updates, summary=Summary(value=found)))
 
     def _append(self, *events: Any) -> None:
         with self.path.open("ab") as file:
@@ -62,31 +60,15 @@ class EventFile:
                 records.write(event.SerializeToString())
 
 
-def _cut(path: Path, updates: int, redone: Collection[str]) -> None:
-    """Truncate a file at the first event that is incomplete or will be written again."""
-    with open(path, "r+b", opener=open_no_follow) as file:
-        end = 0
-        with suppress(DecodeError):
-            while len(header := file.read(12)) == 12:  # the length in 8 bytes, and its checksum
-                (length,) = struct.unpack_from("<Q", header)
-                if length + 4 > size(file) - file.tell():
-                    break
-                event = Event.FromString(file.read(length + 4)[:-4])
-                tags = {value.tag for value in event.summary.value}
-                if event.step > updates or (event.step == updates and not tags.isdisjoint(redone)):
-                    break
-                end = file.tell()
-        file.truncate(end)
-
-
-def scalar(tag: str, value: float) -> Any:
-    """A number, stored in single precision."""
-    return Summary.Value(tag=tag, simple_value=value)
-
-
-def histogram(tag: str, values: NDArray[Any]) -> Any:
-    """The distribution of one or more finite numbers."""
-    flat = values.ravel().astype(np.float64)
+def _message(tag: str, value: Any) -> Any:
+    """A number, an array or a text as a message; None if it is not finite."""
+    if isinstance(value, str):
+        return text_pb(tag, indent(escaped(value), CODE, lambda line: True)).value[0]
+    if not isinstance(value, np.ndarray):
+        return Summary.Value(tag=tag, simple_value=value) if math.isfinite(value) else None
+    if not all_finite(value):
+        return None
+    flat = value.ravel().astype(np.float64)
     counts, edges = np.histogram(flat, BUCKETS)
     histo = HistogramProto(
         min=flat.min(),
@@ -98,8 +80,3 @@ def histogram(tag: str, values: NDArray[Any]) -> Any:
         bucket=counts,
     )
     return Summary.Value(tag=tag, histo=histo)
-
-
-def text(tag: str, content: str) -> Any:
-    """A text in Markdown."""
-    return text_pb(tag, content).value[0]

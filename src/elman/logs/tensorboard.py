@@ -2,21 +2,21 @@
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from textwrap import indent
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from elman.data.batches import Batch, ShardedLoader
-from elman.errors import ElmanError, escaped
+from elman.errors import ElmanError
 from elman.files.paths import as_path, os_error
-from elman.files.tensors import all_finite
-from elman.logs.gates import gate_activations
+from elman.model import step_arrays
+from elman.model.registry import cell_named
+from elman.model.weights import Architecture
 from elman.runs.frameworks import module_of
 from elman.training.callback import Callback, TrainerLike
 
@@ -25,7 +25,7 @@ log = logging.getLogger("elman")
 POINTS = 1000  # maximum for a curve of batches; TensorBoard shows no more
 SNAPSHOTS = 50  # maximum number of histograms of a weight, and of texts
 SEQUENCES = 32  # whose gates are recorded
-CODE = "    "  # prefix of a line that Markdown leaves unchanged
+Arrays = dict[str, NDArray[Any]]
 
 
 def check_installed() -> Any:
@@ -53,19 +53,15 @@ class TensorBoard(Callback):
 
     def before_update(self, trainer: TrainerLike) -> None:
         """Open a file if a training begins or resumes."""
-        self._begin(trainer)
-
-    def before_validate(self, trainer: TrainerLike) -> None:
-        """Open a file if a training resumes here; its epoch may have been logged before."""
-        is_redone = not math.isnan(trainer.reached().train_loss)
-        self._begin(trainer, ("loss/training",) if is_redone else ())
-
-    def _begin(self, trainer: TrainerLike, redone: Sequence[str] = ()) -> None:
         if trainer.train_batch_idx < self._updates:
             self._progress = trainer.progress
             with self._giving_up():
-                self._file = self._events.EventFile(self.folder, trainer.train_batch_idx, redone)
+                self._file = self._events.EventFile(self.folder, trainer.train_batch_idx)
         self._updates = trainer.train_batch_idx
+
+    def before_validate(self, trainer: TrainerLike) -> None:
+        """Open a file if a training resumes here."""
+        self.before_update(trainer)
 
     def after_update(self, trainer: TrainerLike) -> None:
         """Log the batch, and the weights if they are due."""
@@ -86,7 +82,7 @@ class TensorBoard(Callback):
                 },
             )
         if passes(SNAPSHOTS):
-            self._write(trainer, {**self._histograms(trainer), **self._texts()})
+            self._write(trainer, {**_histograms(trainer), **self._texts()})
 
     def after_epoch(self, trainer: TrainerLike) -> None:
         """Log the epoch."""
@@ -109,13 +105,6 @@ class TensorBoard(Callback):
             }
         self._write(trainer, values)
 
-    def _histograms(self, trainer: TrainerLike) -> dict[str, Any]:
-        """Weights, by canonical name if they have one, and gates."""
-        weights = _weights(trainer)
-        named = {f"weights/{name}": array for name, array in weights.items()}
-        gates = _gates(trainer, weights)
-        return named | {f"gates/{name}": array for name, array in gates.items()}
-
     def _texts(self) -> dict[str, str]:
         try:
             return {} if self.sample is None else {"sample": self.sample()}
@@ -123,19 +112,9 @@ class TensorBoard(Callback):
             return {}
 
     def _write(self, trainer: TrainerLike, values: Mapping[str, Any]) -> None:
-        """Write numbers, arrays and texts by name, except values that are not finite."""
         if self._file is not None:
             with self._giving_up():
-                found = [self._message(tag, value) for tag, value in values.items()]
-                kept = [message for message in found if message is not None]
-                self._file.write(trainer.train_batch_idx, kept)
-
-    def _message(self, tag: str, value: Any) -> Any:
-        if isinstance(value, str):
-            return self._events.text(tag, indent(escaped(value), CODE, lambda line: True))
-        if isinstance(value, np.ndarray):
-            return self._events.histogram(tag, value) if all_finite(value) else None
-        return self._events.scalar(tag, value) if math.isfinite(value) else None
+                self._file.write(trainer.train_batch_idx, values)
 
     @contextmanager
     def _giving_up(self) -> Iterator[None]:
@@ -149,22 +128,22 @@ class TensorBoard(Callback):
             )
 
 
-def _weights(trainer: TrainerLike) -> dict[str, NDArray[Any]]:
-    """Weights by canonical name, or by the trainer's name for other kinds of models."""
+def _histograms(trainer: TrainerLike) -> Arrays:
+    """Weights, by canonical name or the trainer's name for other kinds of models, and gates."""
     model = trainer.model
     try:
-        return dict(module_of(model).export_weights(model))
+        weights = dict(module_of(model).export_weights(model))
+        gates = _gates(trainer, module_of(model).architecture(model), weights)
     except ElmanError:
         arrays = trainer.state_dict().items()
-        return {name[6:]: array for name, array in arrays if name.startswith("model.")}
+        weights = {name[6:]: array for name, array in arrays if name.startswith("model.")}
+        gates = {}
+    named = {f"weights/{name}": array for name, array in weights.items()}
+    return named | {f"gates/{name}": array for name, array in gates.items()}
 
 
-def _gates(trainer: TrainerLike, weights: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+def _gates(trainer: TrainerLike, arch: Architecture, weights: Arrays) -> Arrays:
     """Activations of the gates on some sequences of the first validation batch."""
-    try:
-        arch = module_of(trainer.model).architecture(trainer.model)
-    except ElmanError:
-        return {}
     if trainer.val_dataloader is None:
         return {}
     whole = trainer.val_dataloader
@@ -177,3 +156,31 @@ def _gates(trainer: TrainerLike, weights: Mapping[str, NDArray[Any]]) -> dict[st
         return found
     counts = batch.mask[:SEQUENCES].T  # (steps, batch)
     return {name: values[counts] for name, values in found.items()}
+
+
+def gate_activations(arch: Architecture, weights: Mapping[str, Any], ids: NDArray[Any]) -> Arrays:
+    """Activations of the gates while reading ids, (batch, steps), from the zero state.
+
+    Names consist of layer and gate, such as `l0.f`. Arrays are (steps, batch, hidden), with numbers
+    between 0 and 1. A cell without gates has none.
+    """
+    cell, found = cell_named(arch.cell), Arrays()
+    inputs = weights["embedding.weight"][ids.T] if arch.embedding else None
+    for layer in range(arch.layers if cell.sigmoids else 0):
+        own = {kind: weights[f"rnn.{kind}_l{layer}"] for kind in cell.weight_kinds}
+        W_ih = own["weight_ih"].T
+        # One-hot ids select rows.
+        x = (W_ih[ids.T] if inputs is None else inputs @ W_ih) + own["bias_ih"]
+        state = (np.zeros((x.shape[1], arch.hidden), x.dtype),) * cell.states
+        outputs, sums = [], []
+        for x_t in x:
+            r = state[0] @ own["weight_hh"].T + own["bias_hh"] if "weight_hh" in own else None
+            sums.append(x_t if r is None else x_t + r)
+            state = cell.next_state(step_arrays, x_t, r, state, own)
+            outputs.append(state[0])
+        inputs = np.stack(outputs)
+        parts = np.split(np.stack(sums), len(cell.gates), axis=2)
+        for gate, part in zip(cell.gates, parts, strict=True):
+            if gate in cell.sigmoids:
+                found[f"l{layer}.{gate}"] = step_arrays.sigmoid(part)
+    return found
