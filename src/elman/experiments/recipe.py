@@ -1,7 +1,7 @@
 """Settings for a user's text: settings that are not given follow from a few facts.
 
 The facts are the size of the training part, the vocabulary, the time, and the speed of the machine.
-The constants below were measured with benchmarks/choices.py, tokens.py and ideas.py, most of them
+The constants below were measured with benchmarks/tokens.py and ideas.py, most of them
 with the text in its order; docs/trials.md lists the measurements.
 """
 
