@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -141,41 +142,38 @@ def test_variables_that_are_wrong_are_named(
         pass
 
 
-def test_a_wait_ends_with_the_reason_of_a_failed_worker_if_no_exception_tells(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """The second of two waits takes long; the first is over before it could have ended."""
-    hosts = SimpleNamespace(failure=lambda: HostError("host2: no space left"))
-    waiting = SimpleNamespace(_since=0.0, hosts=hosts)
-    slept: list[float] = []
+def test_an_error_of_lost_workers_names_all_hosts() -> None:
+    class Lost(OneWorker):
+        size = 2
 
-    def sleep(seconds: float) -> None:
-        slept.append(seconds)
-        if len(slept) == 1:
-            waiting._since = 1.0
+        def gather(self, content: bytes) -> list[bytes]:
+            raise MachineError("no answer")
 
-    def end(message: str) -> None:
-        raise SystemExit(message)
-
-    monkeypatch.setattr(launch.time, "sleep", sleep)
-    monkeypatch.setattr(launch, "_end", end)
-    with pytest.raises(SystemExit, match="host2: no space left"):
-        launch.Watched._watch_failures(waiting)  # type: ignore[arg-type]
-    assert len(slept) == 2
+    watched: Any = launch.Watched.__new__(launch.Watched)
+    watched._workers, watched.names = Lost(), ["a", "b"]
+    message = "^no answer: end it on a, b, and start all workers again$"
+    with pytest.raises(HostError, match=message):
+        watched.gather(b"")
 
 
 @pytest.mark.parametrize(
-    ("failure", "message"),
+    ("names", "error", "message"),
     [
-        (HostError("host2: no space left"), "^host2: no space left$"),
-        (None, "^no answer: end it on a, b, and start all workers again$"),
+        (["a", "b"], ElmanError("no space"), "^b: no space$"),
+        (["b", "b"], ElmanError("no space"), "^no space$"),
+        (["a", "b"], HostError("no answer of a"), "^no answer of a$"),
     ],
 )
-def test_a_lost_worker_is_named_by_its_failure_or_as_one_of_all(
-    failure: HostError | None, message: str
+def test_an_error_names_its_host_if_there_are_several(
+    variables: Set,
+    monkeypatch: pytest.MonkeyPatch,
+    names: list[str],
+    error: ElmanError,
+    message: str,
 ) -> None:
-    watched = launch.Watched.__new__(launch.Watched)
-    hosts = SimpleNamespace(names=["a", "b"], failure=lambda seconds: failure)
-    watched.hosts = hosts  # type: ignore[assignment]
-    with pytest.raises(HostError, match=message), watched._waiting():
-        raise MachineError("no answer")
+    variables(RANK="1", WORLD_SIZE="2", **MEETING)
+    module = SimpleNamespace(connect=lambda *_, **__: None)
+    monkeypatch.setattr(launch, "import_module", lambda _: module)
+    monkeypatch.setattr(launch, "Watched", lambda _: SimpleNamespace(names=names, rank=1))
+    with pytest.raises(ElmanError, match=message), connected("torch"):
+        raise error

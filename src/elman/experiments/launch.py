@@ -17,14 +17,11 @@ from elman.errors import ElmanError, InterruptedWorkError, MachineError, printab
 from elman.files import json_files
 from elman.runs.records import RunSettings
 from elman.training.workers.busy import Busy
-from elman.training.workers.hosts import AGAIN, HostError, Hosts, listed
-from elman.training.workers.processes import ONE_WORKER, NamedWorkers, Numbers, Workers
-from elman.training.workers.rows import Rows
-from elman.valid_values import SHARDED, VERSION
+from elman.training.workers.hosts import HostError, listed, names_of
+from elman.training.workers.processes import ONE_WORKER, NamedWorkers, Workers
+from elman.valid_values import SHARDED
 
 ANSWER_SECONDS = 60  # after this time without an answer, a worker counts as lost
-NOTICED_SECONDS = 5  # in which a framework would have noticed that a worker has failed
-CAUSE_SECONDS = 2  # in which the cause of a lost connection arrives
 WAIT_SECONDS = 10  # for other workers after SIGTERM; more than BUSY_SECONDS
 VARIABLES = "RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"  # of a worker, as in torchrun
 SCHEDULERS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")  # JAX finds their processes itself
@@ -59,16 +56,14 @@ def connected(framework: str) -> Iterator[NamedWorkers]:
             "start a single process"
         )
     module = collectives(framework)
-    workers = Watched(module.connect(ANSWER_SECONDS, on_gpus=framework == "torch"))
+    workers: Any = Watched(module.connect(ANSWER_SECONDS, on_gpus=framework == "torch"))
     try:
         yield workers
     except ElmanError as error:
-        if (ended := workers.ended_by(error)) is error:
+        names = workers.names
+        if isinstance(error, HostError | InterruptedWorkError) or len({*names}) == 1:
             raise
-        raise ended from error
-    except Exception as error:
-        workers.hosts.leave(f"{workers.names[workers.rank]}: {error or type(error).__name__}")
-        raise
+        raise type(error)(f"{names[workers.rank]}: ", error) from error
     workers.close()  # not after an exception: the process then ends
 
 
@@ -103,9 +98,7 @@ class Watched:
     """
 
     def __init__(self, workers: Workers) -> None:
-        self.workers, self.rank, self.size = workers, workers.rank, workers.size
-        self.gpu, self.sends_vectors = workers.gpu, workers.sends_vectors
-        self.sends_early = workers.sends_early
+        self._workers = workers
         self._since = math.inf  # when this process began to wait for the others
         signals, wake = os.pipe()
         os.set_blocking(wake, False)
@@ -113,8 +106,7 @@ class Watched:
         threading.Thread(target=self._watch, args=(signals,), daemon=True).start()
         if "TORCHELASTIC_RUN_ID" in os.environ:
             threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-        self.hosts = Hosts(workers, VERSION, os.environ.get("MASTER_ADDR", ""))
-        threading.Thread(target=self._watch_failures, daemon=True).start()
+        self.names = names_of(workers)
 
     def _watch(self, signals: int) -> None:
         while signal.SIGTERM not in os.read(signals, 1024):
@@ -123,74 +115,27 @@ class Watched:
             time.sleep(0.1)
         _end("ended while waiting for another worker")
 
-    def _watch_failures(self) -> None:
-        """End a wait for a worker that has failed.
-
-        gloo does not notice each closed connection. JAX would end without a message.
-        """
-        error = self.hosts.failure()
-        while error is not None:
-            since = self._since
-            time.sleep(NOTICED_SECONDS)
-            if since == self._since < math.inf:
-                _end(error.in_shell())
-
     @contextmanager
     def _waiting(self) -> Iterator[None]:
         self._since = time.monotonic()
         try:
             yield
         except MachineError as error:
-            cause = self.hosts.failure(CAUSE_SECONDS)
             hosts = listed(self.names)
-            raise cause or HostError(error, f": end it on {hosts}, and {AGAIN}") from error
+            message = f": end it on {hosts}, and start all workers again"
+            raise HostError(error, message) from error
         finally:
             self._since = math.inf
 
-    @property
-    def names(self) -> list[str]:
-        """Names of the hosts of all workers, by rank."""
-        return self.hosts.names
-
-    def ended_by(self, error: ElmanError) -> ElmanError:
-        """Send the error that ends this worker to the others; return it with its host's name."""
-        if not isinstance(error, HostError | InterruptedWorkError) and self.hosts.are_several:
-            error = type(error)(f"{self.names[self.rank]}: ", error)
-        self.hosts.leave(error.in_shell())
-        return error
-
-    def own_vector(self, length: int) -> Any:
-        """Single precision array for this worker's next vector; None if any memory will do."""
-        with self._waiting():
-            return self.workers.own_vector(length)
-
-    def exchange(
-        self, vector: Any, numbers: Numbers, rows: Rows | None = None, per: int | None = None
-    ) -> tuple[Any, Numbers]:
-        """Sum the vectors of all workers along a tree, and gather each one's numbers, (size, n)."""
-        with self._waiting():
-            return self.workers.exchange(vector, numbers, rows, per)
-
-    def send_early(self, vector: Any, part: slice) -> None:
-        """Begin to exchange a part of the vector that the next `exchange` is given."""
-        with self._waiting():
-            self.workers.send_early(vector, part)
-
-    def concatenate(self, part: Any, length: int) -> Any:
-        """Concatenate the workers' parts of a vector of this length."""
-        with self._waiting():
-            return self.workers.concatenate(part, length)
-
-    def gather(self, content: bytes) -> list[bytes]:
-        """Gather the contents of all workers."""
-        with self._waiting():
-            return self.workers.gather(content)
+    def __getattr__(self, name: str) -> Any:
+        """Attribute of the workers. A method of theirs is called within `_waiting`."""
+        found = getattr(self._workers, name)
+        return self._waiting()(found) if callable(found) else found
 
     def close(self) -> None:
         """Close the connections."""
         with self._waiting():
-            self.workers.close()
-        self.hosts.close()
+            self._workers.close()
         signal.set_wakeup_fd(-1)
 
 
