@@ -39,7 +39,7 @@ from tokens import Counted, trained
 from elman import numba
 from elman.model import weights
 from elman.model.weights import Weights
-from elman.numpy import optimizers as specification
+from elman.numpy import model as specification
 from elman.training import trainer as training
 from elman.training.schedule import MIN_FACTOR, Schedule
 

@@ -55,7 +55,7 @@ def _no_layers_for_gpus(pytestconfig: pytest.Config) -> None:
     """
     if pytestconfig.getoption("framework") != "tensorflow":
         return
-    from elman.tensorflow.keras import KERAS_3
+    from elman.tensorflow.model import KERAS_3
 
     if not KERAS_3 and not framework_module("tensorflow").num_gpus():
         from tf_keras.src.layers.rnn import gru_lstm_utils

@@ -30,7 +30,7 @@ from elman.kernels.host.engine import Engine
 from elman.kernels.rnn import optimization as rules
 from elman.model import weights
 from elman.model.cells import CELLS
-from elman.model.precision import SINGLE
+from elman.model.options import SINGLE
 from elman.model.weights import Architecture, Weights
 from elman.numpy import (
     GRU,

@@ -15,7 +15,7 @@ from jax import numpy as jnp
 from elman import jax as d2l
 from elman import numpy as specification
 from elman.errors import ElmanError
-from elman.jax.compiled import compiled
+from elman.jax.model import compiled
 from elman.model.cells import CELLS, Cell, make_layers
 from tests import book_checks as book
 from tests import docs

@@ -16,7 +16,7 @@ import elman
 from elman import numpy as specification
 from elman.errors import ElmanError
 from elman.files import json_files
-from elman.model import recurrence, step_arrays, weights
+from elman.model import layers, step_arrays, weights
 from elman.model import registry as registered_cells
 from elman.model.cell_checks import check_equations, fingerprint
 from elman.model.cells import CELLS, Cell
@@ -325,7 +325,7 @@ def test_a_scan_is_the_loop(steps: int) -> None:
     class Arrays:
         stack, concat, reshape = np.stack, np.concatenate, np.reshape
 
-    found = recurrence.scan_linear(Arrays, a, b, h)
+    found = layers.scan_linear(Arrays, a, b, h)
     for t in range(steps):
         wanted = a[t] * wanted + b[t]
         np.testing.assert_allclose(found[t], wanted, rtol=1e-12)

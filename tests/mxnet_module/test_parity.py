@@ -15,7 +15,7 @@ from elman.errors import ElmanError
 from elman.model import weights
 from elman.model.cells import CELLS, make_layers
 from elman.model.weights import Architecture
-from elman.mxnet.data import from_numpy
+from elman.mxnet.arrays import from_numpy
 from elman.mxnet.weights import layer_parameters, parameters_by_name
 from tests import book_checks as book
 from tests.frameworks.test_parity import relative

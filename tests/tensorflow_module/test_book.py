@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from elman import tensorflow as d2l
-from elman.tensorflow.keras import KERAS_3
+from elman.tensorflow.model import KERAS_3
 from tests import book_checks as book
 
 

@@ -10,8 +10,7 @@ from elman.inference.text_model import TextModel
 from elman.model import weights
 from elman.model.cells import make_layers
 from elman.model.optimizers import Optimizer
-from elman.model.options import ModelOptions
-from elman.model.precision import check_precision
+from elman.model.options import ModelOptions, check_precision
 from elman.model.weights import Architecture, Weights, check_tied
 from elman.user_classes import LayerAttributes, ModelAttributes
 

@@ -13,7 +13,7 @@ from elman.experiments.train import SAMPLE_LINES, SAMPLE_TEMPERATURE, SAMPLE_TOK
 from elman.inference.pair_model import PairModel, warn_of_unknown
 from elman.model import weights
 from elman.model.metrics import Evaluation, bits_per_character
-from elman.model.precision import SINGLE
+from elman.model.options import SINGLE
 from elman.model.weights import PAIR_CELL, Architecture, Weights
 from elman.runs import run
 from elman.runs.settings import Settings

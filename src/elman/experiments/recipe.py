@@ -14,7 +14,7 @@ from elman.data.text import Text
 from elman.errors import ElmanError, counted
 from elman.model import weights
 from elman.model.optimizers import OPTIMIZERS
-from elman.model.precision import SINGLE
+from elman.model.options import SINGLE
 from elman.model.registry import cell_named
 from elman.model.weights import Architecture
 from elman.runs.settings import Settings

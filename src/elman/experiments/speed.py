@@ -10,7 +10,7 @@ import numpy as np
 from elman.data.batches import Batch
 from elman.files.long_work import showing
 from elman.model import weights
-from elman.model.precision import SINGLE
+from elman.model.options import SINGLE
 from elman.model.weights import Architecture
 from elman.runs.frameworks import framework_module
 from elman.training.callback import Callback, TrainerLike

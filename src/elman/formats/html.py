@@ -14,7 +14,7 @@ from elman.errors import ElmanError, printable
 from elman.files import atomic
 from elman.formats import half
 from elman.model.cells import CELLS
-from elman.model.precision import precision_in
+from elman.model.options import precision_in
 from elman.model.weights import Architecture, checked
 from elman.runs import records
 from elman.runs import run as runs

@@ -11,10 +11,8 @@ except ModuleNotFoundError as error:
 
 from elman.book.names import *
 from elman.jax.arrays import *
-from elman.jax.attention import *
-from elman.jax.data import *
 from elman.jax.layers import *
 from elman.jax.model import *
 from elman.jax.seq2seq import *
-from elman.jax.trainer import *
+from elman.jax.step import *
 from elman.jax.weights import *

@@ -1,4 +1,4 @@
-"""Arrays under the book's names, and devices."""
+"""Arrays under the book's names, devices, and data sets."""
 
 import random
 from collections.abc import Sequence
@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
+from elman.book import data_module, text_file, time_machine, translation
 from elman.book.devices import Devices
 
 float32, int32, int64 = jnp.float32, jnp.int32, jnp.int64
@@ -76,3 +77,31 @@ _devices = Devices(cpu, gpu, num_gpus)
 try_gpu = _devices.try_gpu
 try_all_gpus = _devices.try_all_gpus
 devices = _devices.names
+
+
+class DataModule(data_module.DataModule):
+    """Base class of data sets; minibatches are NumPy arrays, as in d2l."""
+
+    def to_tensor(self, array: np.ndarray) -> np.ndarray:
+        """Convert 64-bit integers to 32 bits, JAX's default width; keep other arrays."""
+        return array.astype(np.int32) if array.dtype == np.int64 else array
+
+
+class TimeMachine(time_machine.TimeMachine, DataModule):
+    """The Time Machine in overlapping windows, as in d2l."""
+
+    __init__ = time_machine.TimeMachine.build_windows
+
+
+class TextFile(text_file.TextFile, DataModule):
+    """Text of any size, in three parts that do not overlap: `train`, `val`, `test`."""
+
+
+class MTFraEng(translation.MTFraEng, DataModule):
+    """Pairs of English and French sentences, as in d2l."""
+
+    __init__ = translation.MTFraEng.build_pairs
+
+
+class PairsFile(translation.PairsFile, DataModule):
+    """Pairs of a file of your own: on each line a source, a tab and its target."""

@@ -12,8 +12,7 @@ from elman.errors import ElmanError
 from elman.jax import arrays
 from elman.model import weights
 from elman.model.cells import Cell
-from elman.model.layers import Named, Nonlinear, Options, Sizes, documented
-from elman.model.recurrence import linear_forms, run_stack
+from elman.model.layers import Named, Nonlinear, Options, Sizes, documented, linear_forms, run_stack
 from elman.model.registry import cell_named, check_cell
 
 __all__ = ["GRU", "LSTM", "RNN", "RNNScratch", "Recurrent"]

@@ -1,6 +1,6 @@
-"""Models and their losses: Module, Classifier, LinearRegression, RNNLMScratch, RNNLM."""
+"""Models, losses and optimizers: Module, Classifier, LinearRegression, RNNLMScratch, RNNLM."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 from functools import partial
 from types import SimpleNamespace
@@ -17,15 +17,83 @@ from elman.inference import language_model
 from elman.inference.text_model import TextModel
 from elman.jax import arrays
 from elman.jax.arrays import get_key, numpy
-from elman.jax.compiled import compiled
 from elman.jax.layers import accepts_ids, check_call
-from elman.jax.loss import chunked_loss, mean
-from elman.jax.optimizers import make_optimizer
+from elman.model.optimizers import Optimizer
 from elman.model.options import ModelOptions
+from elman.model.weights import is_recurrent
 from elman.text.vocab import Vocab
 from elman.training.plotting import ProgressBoard
 
 __all__ = ["RNNLM", "Classifier", "LinearRegression", "Module", "RNNLMScratch"]
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile `function` by `jax.jit`; if it needs the values of its arrays, it runs uncompiled."""
+    run = jax.jit(function)
+
+    def call(*arguments: Any) -> Any:
+        nonlocal run
+        try:
+            return run(*arguments)
+        except (TypeError, IndexError):  # the base classes of tracing errors
+            if run is function:
+                raise
+        result = function(*arguments)  # raises again if the caller made a mistake
+        run = function
+        return result
+
+    return call
+
+
+def make_optimizer(wanted: Optimizer) -> optax.GradientTransformation:
+    """Optimizer with this description."""
+    if wanted.optimizer == "adam":
+        return optax.adam(wanted.lr)
+    if wanted.optimizer == "adamw":
+        return optax.chain(
+            optax.scale_by_adam(),
+            recurrent_scaled(wanted.recurrent_factor),
+            optax.add_decayed_weights(wanted.decay),
+            optax.scale_by_learning_rate(wanted.lr),
+        )
+    return optax.sgd(wanted.lr, wanted.momentum or None)
+
+
+def recurrent_scaled(factor: float) -> optax.GradientTransformation:
+    """Multiply the steps of recurrent layers by a factor."""
+    if factor == 1:
+        return optax.identity()
+
+    def scaled(path: Any, step: Any) -> Any:
+        return step * factor if is_recurrent(name_of(path)) else step
+
+    return optax.stateless(lambda steps, _: jax.tree_util.tree_map_with_path(scaled, steps))
+
+
+def name_of(path: Any) -> str:
+    """Name of a weight at a path in a model's parameters."""
+    return ".".join(key.key for key in path)
+
+
+def mean(values: Any, mask: Any) -> Any:
+    """Mean of a value for each target, over the targets that count."""
+    return values.mean(where=None if mask is None else mask.reshape(values.shape))
+
+
+def chunked_loss(
+    model: Any, rows: Any, targets: Any, weight: Any, bias: Any, mask: Any, size: int
+) -> Any:
+    """Mean loss of states, (steps * batch, hidden), with `size` rows of logits at a time.
+
+    The targets are (steps * batch,), and the mask is (steps, batch).
+    """
+
+    def row_loss(row: tuple[Any, Any]) -> Any:
+        hidden, target = row
+        return model.token_losses(hidden @ weight + bias, target)
+
+    losses = jax.lax.map(jax.checkpoint(row_loss), (rows, targets), batch_size=size)
+    return mean(losses, mask)
 
 
 class Mode:

@@ -1,4 +1,4 @@
-"""Encoder-decoders: Encoder, Decoder, EncoderDecoder, Seq2SeqEncoder, Seq2SeqDecoder, Seq2Seq."""
+"""Encoder-decoders: bases, the parts of a Seq2Seq, without and with attention, and Seq2Seq."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -9,15 +9,22 @@ import optax
 from flax import linen as nn
 from jax import numpy as jnp
 
-from elman.book import seq2seq
+from elman.book import attention, seq2seq
+from elman.book.attention import Memory
 from elman.errors import ElmanError
 from elman.jax import arrays
 from elman.jax.layers import GRU
-from elman.jax.loss import mean
-from elman.jax.model import Classifier
-from elman.jax.optimizers import make_optimizer
+from elman.jax.model import Classifier, make_optimizer, mean
 
-__all__ = ["Decoder", "Encoder", "EncoderDecoder", "Seq2Seq", "Seq2SeqDecoder", "Seq2SeqEncoder"]
+__all__ = [
+    "Decoder",
+    "Encoder",
+    "EncoderDecoder",
+    "Seq2Seq",
+    "Seq2SeqAttentionDecoder",
+    "Seq2SeqDecoder",
+    "Seq2SeqEncoder",
+]
 
 
 class Encoder(seq2seq.Encoder, nn.Module):
@@ -168,3 +175,31 @@ class Seq2Seq(EncoderDecoder):
     def configure_optimizers(self) -> optax.GradientTransformation:
         """Adam with the learning rate `self.lr`."""
         return make_optimizer(seq2seq.optimizer_of(self.lr))
+
+
+class Seq2SeqAttentionDecoder(Seq2SeqDecoder, attention.Seq2SeqAttentionDecoder):
+    """Seq2SeqDecoder with additive attention: it reads a weighted sum of the encoder's outputs."""
+
+    softmax = staticmethod(jax.nn.softmax)
+    make_state = staticmethod(jnp.stack)
+    setup = attention.Seq2SeqAttentionDecoder.setup
+
+    def positions(self, steps: int, lengths: Any) -> Any:
+        """Numbers of the steps, (steps, 1)."""
+        return jnp.arange(steps)[:, None]
+
+    def over_steps(
+        self, memory: Memory, hidden: Any, inputs: Any, mode: dict[str, bool]
+    ) -> tuple[Any, tuple[Any, Any]]:
+        """Take `step` for each of the inputs, in a compiled loop."""
+
+        def step(decoder: Any, hidden: Any, embedded: Any) -> Any:
+            return decoder.step(memory, mode, hidden, embedded)
+
+        random = {"params": False, "dropout": True}
+        run = nn.scan(step, variable_broadcast="params", split_rngs=random)
+        return run(self, hidden, inputs)
+
+    def keep_weights(self, weights: Any) -> None:
+        """Sow the weights of attention of this call, as in the book."""
+        self.sow("intermediates", "dec_attention_weights", weights)

@@ -11,10 +11,15 @@ from elman.book import rnnlm, seq2seq
 from elman.errors import ElmanError
 from elman.jax import layers
 from elman.jax.arrays import numpy
-from elman.jax.attention import Seq2SeqAttentionDecoder
 from elman.jax.layers import accepts_ids
 from elman.jax.model import RNNLM, RNNLMScratch
-from elman.jax.seq2seq import Seq2Seq, Seq2SeqDecoder, Seq2SeqEncoder, params_of
+from elman.jax.seq2seq import (
+    Seq2Seq,
+    Seq2SeqAttentionDecoder,
+    Seq2SeqDecoder,
+    Seq2SeqEncoder,
+    params_of,
+)
 from elman.model import weights
 from elman.model.options import ModelOptions
 from elman.model.registry import cell_named

@@ -1,6 +1,6 @@
 """Optimizers: one table of the arguments and state of each, and the description of one.
 
-Add a new optimizer here; its step is in the `optimizers.py` of each framework. The options of the
+Add a new optimizer here; its step is in the `model.py` of each framework. The options of the
 command line, their checks, plans and memory requirements are derived from this table.
 """
 

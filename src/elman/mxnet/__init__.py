@@ -13,10 +13,8 @@ except (ImportError, AttributeError) as error:
     ) from error
 from elman.book.names import *
 from elman.mxnet.arrays import *
-from elman.mxnet.attention import *
-from elman.mxnet.data import *
 from elman.mxnet.layers import *
 from elman.mxnet.model import *
 from elman.mxnet.seq2seq import *
-from elman.mxnet.trainer import *
+from elman.mxnet.step import *
 from elman.mxnet.weights import *

@@ -9,8 +9,7 @@ from mxnet import gluon, init, np, npx
 from mxnet.gluon import nn, rnn
 
 from elman.model import cells, layers, weights
-from elman.model.layers import Named, Nonlinear, Options, Sizes, documented
-from elman.model.recurrence import run_layer, run_stack
+from elman.model.layers import Named, Nonlinear, Options, Sizes, documented, run_layer, run_stack
 from elman.model.registry import cell_named
 from elman.mxnet import arrays
 from elman.mxnet.model import COMPILED, Module

@@ -1,25 +1,138 @@
-"""Models and their losses: Module, Classifier, LinearRegression, RNNLMScratch, RNNLM."""
+"""Models, losses and optimizers: Module, Classifier, LinearRegression, RNNLMScratch, RNNLM."""
 
 import math
+import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import mxnet
 import numpy as _numpy
-from mxnet import autograd, gluon, init, np, npx
+from mxnet import autograd, gluon, init, nd, np, npx
 from mxnet.gluon import nn
 
 from elman.book import module, rnnlm
 from elman.hyperparameters import HyperParameters
 from elman.inference import language_model
+from elman.model.optimizers import Optimizer
 from elman.mxnet import arrays
-from elman.mxnet.arrays import numpy
-from elman.mxnet.data import from_numpy
-from elman.mxnet.loss import chunked_loss, mean
-from elman.mxnet.optimizers import make_optimizer
+from elman.mxnet.arrays import from_numpy, numpy
 
 __all__ = ["RNNLM", "Classifier", "LinearRegression", "Module", "RNNLMScratch"]
+
+
+class Adam(mxnet.optimizer.Adam):
+    """Adam with the paper's epsilon, added to the bias-corrected deviation, as in PyTorch.
+
+    With `decay`, it is AdamW: before a step, weights are multiplied by 1 - learning rate * decay.
+    `factors` are factors of the learning rate for some weights, by their indices.
+    """
+
+    def __init__(self, learning_rate: float, decay: float, factors: Mapping[int, float]) -> None:
+        super().__init__(learning_rate)
+        self.decay, self.factors = decay, factors
+
+    def update(self, index: int, weight: Any, grad: Any, state: Any) -> None:
+        """Update one parameter."""
+        steps = self._index_update_count.get(index, 0) + 1
+        self.epsilon = 1e-8 * (1 - self.beta2**steps) ** 0.5
+        if self.decay:
+            weight *= 1 - self.learning_rate * self.decay
+        super().update(index, weight, grad, state)
+
+    def _get_lr(self, index: int) -> float:
+        """Learning rate of one parameter."""
+        rate: float = super()._get_lr(index) * self.factors.get(index, 1.0)
+        return rate
+
+
+def make_optimizer(
+    wanted: Optimizer, parameters: Mapping[str, Any], recurrent: Collection[str] = ()
+) -> gluon.Trainer:
+    """Optimizer of Gluon's parameters by name, with this description.
+
+    - `recurrent`: names of those of the recurrent layers.
+    """
+    # A Trainer sorts names as strings: dense10_weight before dense9_weight. The numbers depend on
+    # the layers made before, and so would the order of the state in a checkpoint.
+    names = sorted(parameters, key=numbered)
+    in_order = [parameters[name] for name in names]
+    if wanted.optimizer in ("adam", "adamw"):
+        factor = wanted.recurrent_factor
+        factors = {index: factor for index, name in enumerate(names) if name in recurrent}
+        return gluon.Trainer(in_order, Adam(wanted.lr, wanted.decay, factors))
+    settings = {"learning_rate": wanted.lr, "momentum": wanted.momentum}
+    return gluon.Trainer(in_order, "sgd", settings)
+
+
+def numbered(name: str) -> list[str | int]:
+    """A name as a key that compares the numbers in it as numbers."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+
+
+def mean(model: Any, values: np.ndarray) -> np.ndarray:
+    """Mean of a value for each target, over the targets that count."""
+    mask = model.target_mask
+    if mask is None:
+        return values.mean()
+    weights = from_numpy(mask.astype(values.dtype)).as_in_ctx(values.ctx).reshape(values.shape)
+    return (weights * values).sum() / weights.sum()
+
+
+def chunked_loss(model: Any, rows: np.ndarray, targets: np.ndarray, size: int) -> np.ndarray:
+    """Mean loss of states, (steps * batch, hidden), with `size` rows of logits at a time.
+
+    The targets are (steps * batch,).
+    """
+    if model.target_mask is not None:
+        counted = from_numpy(_numpy.flatnonzero(model.target_mask.T)).as_in_ctx(rows.ctx)
+        rows, targets = rows[counted], targets[counted]
+    weight, bias = model.linear.weight.data(), model.linear.bias.data()
+    return ChunkedLoss(model.token_losses, targets, size)(rows, weight, bias).sum()
+
+
+class ChunkedLoss(autograd.Function):
+    """Mean loss of rows, (number, hidden), computed `size` rows at a time, and its gradients.
+
+    The gradients of a chunk are computed together with its loss, so that logits are not kept.
+    """
+
+    def __init__(
+        self, token_losses: Callable[..., np.ndarray], targets: np.ndarray, size: int
+    ) -> None:
+        super().__init__()
+        self.token_losses, self.targets, self.size = token_losses, targets, size
+        self.training = autograd.is_recording()
+
+    def forward(self, rows: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
+        """Mean loss, (1,): with gradients, MXNet treats the shape () as unknown."""
+        weight, bias = weight.detach(), bias.detach()
+        total, pieces = np.zeros(1, ctx=rows.ctx), []
+        if self.training:
+            weight.attach_grad("add")
+            bias.attach_grad("add")
+        for start in range(0, len(rows), self.size):
+            part = rows[start : start + self.size].detach()
+            if self.training:
+                part.attach_grad()
+                pieces.append(part.grad)
+            with autograd.record() if self.training else nullcontext():
+                logits = np.dot(part, weight.T) + bias
+                loss = self.token_losses(logits, self.targets[start : start + self.size]).sum()
+            if self.training:
+                loss.backward()
+            total = total + loss.detach()
+            total.wait_to_read()  # otherwise MXNet would start more chunks than fit in memory
+        if self.training:
+            self.gradients = np.concatenate(pieces), weight.grad, bias.grad
+        return total / len(rows)
+
+    def backward(self, d_loss: Any) -> list[nd.NDArray]:
+        """Gradients of rows, weight and bias; MXNet passes and expects its older arrays here."""
+        scale = d_loss.as_np_ndarray() / len(self.targets)
+        return [(gradient * scale).as_nd_ndarray() for gradient in self.gradients]
+
 
 # Options of compiled layers. They reuse their memory; allocating it took a third of the time.
 COMPILED = {"static_alloc": True, "static_shape": True}

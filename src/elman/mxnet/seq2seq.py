@@ -1,17 +1,24 @@
-"""Encoder-decoders: Encoder, Decoder, EncoderDecoder, Seq2SeqEncoder, Seq2SeqDecoder, Seq2Seq."""
+"""Encoder-decoders: bases, the parts of a Seq2Seq, without and with attention, and Seq2Seq."""
 
 from typing import Any
 
-from mxnet import autograd, gluon, init, np
+from mxnet import autograd, gluon, init, np, npx
 from mxnet.gluon import nn
 
-from elman.book import seq2seq
+from elman.book import attention, seq2seq
 from elman.mxnet import arrays
 from elman.mxnet.layers import GRU
-from elman.mxnet.model import Classifier
-from elman.mxnet.optimizers import make_optimizer
+from elman.mxnet.model import Classifier, make_optimizer
 
-__all__ = ["Decoder", "Encoder", "EncoderDecoder", "Seq2Seq", "Seq2SeqDecoder", "Seq2SeqEncoder"]
+__all__ = [
+    "Decoder",
+    "Encoder",
+    "EncoderDecoder",
+    "Seq2Seq",
+    "Seq2SeqAttentionDecoder",
+    "Seq2SeqDecoder",
+    "Seq2SeqEncoder",
+]
 
 
 class Encoder(seq2seq.Encoder, nn.Block):
@@ -65,3 +72,14 @@ class Seq2Seq(seq2seq.Seq2Seq, EncoderDecoder):
     def configure_optimizers(self) -> gluon.Trainer:
         """Adam with the learning rate `self.lr`."""
         return make_optimizer(seq2seq.optimizer_of(self.lr), self.parameters())
+
+
+class Seq2SeqAttentionDecoder(Seq2SeqDecoder, attention.Seq2SeqAttentionDecoder):
+    """Seq2SeqDecoder with additive attention: it reads a weighted sum of the encoder's outputs."""
+
+    softmax = staticmethod(npx.softmax)
+    make_state = staticmethod(np.stack)
+
+    def positions(self, steps: int, lengths: np.ndarray) -> np.ndarray:
+        """Numbers of the steps, (steps, 1)."""
+        return np.arange(steps, dtype=lengths.dtype, ctx=lengths.ctx)[:, None]

@@ -1,4 +1,4 @@
-"""Step: updates and validation in MXNet."""
+"""Trainer, with D2L's hooks, and its steps: updates and validation in MXNet."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -10,14 +10,13 @@ from mxnet.gluon import nn
 
 from elman.data.batches import Batch
 from elman.files import memory
-from elman.mxnet.arrays import cpu, numpy
-from elman.mxnet.data import from_numpy
+from elman.mxnet.arrays import cpu, from_numpy, numpy, to, try_all_gpus
 from elman.mxnet.layers import Layers
 from elman.mxnet.model import Module
-from elman.training import step
+from elman.training import step, trainer
 from elman.training.step import clip_or_measure
 
-__all__ = ["Step"]
+__all__ = ["Trainer"]
 
 
 class Step(step.Step):
@@ -129,3 +128,35 @@ def updaters(optim: Any) -> list[Any]:
     """State of Gluon's optimizers for each device; empty for a user-defined optimizer."""
     found: list[Any] = optim._updaters if isinstance(optim, gluon.Trainer) else []
     return found
+
+
+class Trainer(trainer.Trainer):
+    """Trains a model on data; `num_gpus=1` uses a GPU if there is one."""
+
+    step_type = Step
+    try_all_gpus = staticmethod(try_all_gpus)
+    to = staticmethod(to)
+
+    def move_model(self, model: Module, device: mxnet.Context) -> None:
+        """Move the parameters of a model to a device."""
+        parameters = model.parameters()
+        if not isinstance(parameters, list):
+            parameters.reset_ctx(device)
+        model.set_scratch_params_device(device)
+
+    def clip_gradients(self, grad_clip_val: float, model: Module) -> None:
+        """Scale the gradients so that their global norm is at most `grad_clip_val`."""
+        norm = self.gradient_norm = self.measure_gradients(model)
+        if norm > grad_clip_val:
+            for gradient in gradients_of(model):
+                gradient *= grad_clip_val / norm
+
+    def measure_gradients(self, model: Module) -> float:
+        """Norm of all gradients as one vector."""
+        gradients = gradients_of(model)
+        return float(sum((gradient * gradient).sum() for gradient in gradients)) ** 0.5
+
+
+def gradients_of(model: Module) -> list[np.ndarray]:
+    """Gradients of those parameters of a model that have one."""
+    return [array.grad for array in arrays_of(model) if array.grad is not None]

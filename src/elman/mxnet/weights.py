@@ -12,12 +12,10 @@ from elman.model.options import ModelOptions
 from elman.model.registry import cell_named
 from elman.model.weights import PAIR_CELL, Architecture, Weights, of_parts
 from elman.mxnet import layers
-from elman.mxnet.arrays import numpy
-from elman.mxnet.attention import Seq2SeqAttentionDecoder
-from elman.mxnet.data import from_numpy
+from elman.mxnet.arrays import from_numpy, numpy
 from elman.mxnet.layers import CellStack, cell_of
 from elman.mxnet.model import RNNLM, RNNLMScratch
-from elman.mxnet.seq2seq import Seq2Seq, Seq2SeqDecoder, Seq2SeqEncoder
+from elman.mxnet.seq2seq import Seq2Seq, Seq2SeqAttentionDecoder, Seq2SeqDecoder, Seq2SeqEncoder
 from elman.user_classes import ModelAttributes
 
 __all__ = ["architecture", "build", "build_seq2seq", "export_weights", "seq2seq_weights", "version"]

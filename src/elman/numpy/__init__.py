@@ -5,9 +5,7 @@ Arrays inside a layer are (steps, batch, features). Every other module must agre
 
 from elman.book.names import *
 from elman.numpy.arrays import *
-from elman.numpy.data import *
 from elman.numpy.layers import *
 from elman.numpy.model import *
-from elman.numpy.optimizers import *
-from elman.numpy.trainer import *
+from elman.numpy.step import *
 from elman.numpy.weights import *

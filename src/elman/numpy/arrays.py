@@ -1,13 +1,16 @@
-"""Array functions and devices."""
+"""Array functions, devices, and data sets."""
 
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from elman.book import time_machine
+from elman.book.data_module import DataModule
+from elman.book.text_file import TextFile
 from elman.model.metrics import perplexity
 
-__all__ = ["devices"]
+__all__ = ["DataModule", "TextFile", "TimeMachine", "devices"]
 
 Array = NDArray[Any]
 
@@ -59,3 +62,9 @@ def global_norm(gradients: dict[str, Array]) -> float:
 def devices() -> list[str]:
     """Names of the devices that can be used here."""
     return ["cpu"]
+
+
+class TimeMachine(time_machine.TimeMachine):
+    """The Time Machine in overlapping windows, as in d2l."""
+
+    __init__ = time_machine.TimeMachine.build_windows

@@ -9,9 +9,8 @@ from elman.errors import ElmanError, require_at_least, shape_or_value
 from elman.inference import language_model
 from elman.model import layers, weights
 from elman.model.cells import Cell
-from elman.model.layers import Inputs, Named, Nonlinear, Sizes, documented
-from elman.model.precision import check_precision
-from elman.model.recurrence import run_stack
+from elman.model.layers import Inputs, Named, Nonlinear, Sizes, documented, run_stack
+from elman.model.options import check_precision
 from elman.model.registry import cell_named, check_cell
 from elman.model.weights import Weights
 from elman.numpy import arrays

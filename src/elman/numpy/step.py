@@ -1,4 +1,4 @@
-"""Step: updates and validation in NumPy, on the CPU."""
+"""Trainer, with D2L's hooks, and its steps: updates and validation in NumPy, on the CPU."""
 
 import copy
 import json
@@ -9,11 +9,12 @@ import numpy as np
 
 from elman.data.batches import Batch
 from elman.model.weights import Weights
-from elman.numpy.arrays import Array
-from elman.numpy.optimizers import NumPyOptimizer
+from elman.numpy.arrays import Array, global_norm
+from elman.numpy.model import NumPyOptimizer
+from elman.training import trainer
 from elman.training.step import GradientStep, clip_or_measure
 
-__all__ = ["Step"]
+__all__ = ["Trainer"]
 
 WHOLE = slice(0, 1 << 62)
 
@@ -190,3 +191,20 @@ class Step(GradientStep):
 
 def _zeros_like(arrays: Weights) -> Weights:
     return {name: np.zeros_like(array) for name, array in arrays.items()}
+
+
+class Trainer(trainer.Trainer):
+    """Trains a model on data, on the CPU."""
+
+    step_type = Step
+
+    def clip_gradients(self, grad_clip_val: float, model: Any) -> None:
+        """Scale the gradients so that their global norm is at most `grad_clip_val`."""
+        norm = self.gradient_norm = self.measure_gradients(model)
+        if norm > grad_clip_val:
+            for gradient in model.gradients.values():
+                gradient *= grad_clip_val / norm
+
+    def measure_gradients(self, model: Any) -> float:
+        """Norm of all gradients as one vector."""
+        return global_norm(model.gradients)

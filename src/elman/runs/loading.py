@@ -7,7 +7,7 @@ from elman.data.pair_texts import PairsLike, pairs_of
 from elman.errors import ElmanError
 from elman.inference.pair_metrics import PairEvaluation
 from elman.inference.pair_model import PairModel
-from elman.model.precision import SINGLE, check_precision, precision_in
+from elman.model.options import SINGLE, check_precision, precision_in
 from elman.runs import run
 from elman.runs.frameworks import (
     check_framework,

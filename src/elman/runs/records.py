@@ -10,7 +10,7 @@ from elman.files import json_files
 from elman.model import weights
 from elman.model.cell_checks import check_fingerprint
 from elman.model.cells import CellError
-from elman.model.precision import SINGLE, check_precision
+from elman.model.options import SINGLE, check_precision
 from elman.model.registry import cell_named
 from elman.runs.settings import Settings
 from elman.text import pair_codec, tokenizers

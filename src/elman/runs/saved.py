@@ -13,7 +13,7 @@ from elman.errors import ElmanError
 from elman.files import atomic
 from elman.model import weights
 from elman.model.cell_checks import fingerprint
-from elman.model.precision import SINGLE
+from elman.model.options import SINGLE
 from elman.model.registry import cell_named
 from elman.model.weights import DECODER, ENCODER, PAIR_CELL, Architecture, Weights
 from elman.runs import run

@@ -444,7 +444,7 @@ def _check_workers(values: Mapping[str, Any]) -> None:
 
 
 def _check_model(values: Mapping[str, Any]) -> None:
-    from elman.model.precision import SINGLE, check_precision
+    from elman.model.options import SINGLE, check_precision
     from elman.model.weights import check_tied
 
     framework = values.get("framework", Settings.framework)

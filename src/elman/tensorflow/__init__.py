@@ -26,10 +26,8 @@ except ImportError as error:
 
 from elman.book.names import *
 from elman.tensorflow.arrays import *
-from elman.tensorflow.attention import *
-from elman.tensorflow.data import *
 from elman.tensorflow.layers import *
 from elman.tensorflow.model import *
 from elman.tensorflow.seq2seq import *
-from elman.tensorflow.trainer import *
+from elman.tensorflow.step import *
 from elman.tensorflow.weights import *

@@ -10,13 +10,11 @@ import tensorflow as tf
 
 from elman.model import layers
 from elman.model.cells import CELLS
-from elman.model.layers import Named, Nonlinear, Options, Sizes, documented
-from elman.model.recurrence import recurrent_bias
+from elman.model.layers import Named, Nonlinear, Options, Sizes, documented, recurrent_bias
 from elman.model.registry import cell_named
 from elman.model.weights import layer_shapes
 from elman.tensorflow import arrays
-from elman.tensorflow.keras import KERAS_3
-from elman.tensorflow.model import Module
+from elman.tensorflow.model import KERAS_3, Module
 
 __all__ = ["GRU", "LSTM", "RNN", "RNNScratch", "Recurrent"]
 

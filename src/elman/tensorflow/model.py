@@ -1,8 +1,10 @@
-"""Models and their losses: Module, Classifier, LinearRegression, RNNLMScratch, RNNLM."""
+"""Models, losses and optimizers: Module, Classifier, LinearRegression, RNNLMScratch, RNNLM."""
 
 import inspect
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Any, NoReturn
 
 import numpy as np
@@ -11,14 +13,179 @@ import tensorflow as tf
 from elman.book import module, rnnlm
 from elman.errors import ElmanError
 from elman.inference import language_model
+from elman.model.optimizers import Optimizer
 from elman.tensorflow import arrays
 from elman.tensorflow.arrays import num_gpus
-from elman.tensorflow.compiled import Compiled
-from elman.tensorflow.keras import KERAS_3
-from elman.tensorflow.loss import chunked_loss, mean
-from elman.tensorflow.optimizers import make_optimizer
 
 __all__ = ["RNNLM", "Classifier", "LinearRegression", "Module", "RNNLMScratch"]
+
+KERAS_3 = "time_major" not in inspect.signature(tf.keras.layers.RNN).parameters
+
+
+class Compiled:
+    """Function compiled to TensorFlow graphs, one for each set of argument shapes.
+
+    A function that needs the value of a tensor cannot be traced and runs eagerly. With `xla`, XLA
+    compiles the graphs if it can; the function must then have no side effects.
+    """
+
+    def __init__(self, function: Callable[..., Any], xla: bool = False) -> None:
+        self.function = function
+        self.jit_options = (True, False) if xla else (False,)
+        self.graphs: dict[Any, Callable[..., Any]] = {}
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Call the function, compiled if possible."""
+        leaves = [leaf for leaf in tf.nest.flatten(arguments) if leaf is not None]
+        if not all(tf.is_tensor(leaf) or isinstance(leaf, np.ndarray) for leaf in leaves):
+            return self.function(*arguments)
+        key = (*map(type, arguments), *[(leaf.shape, leaf.dtype) for leaf in leaves])
+        if key not in self.graphs:
+            self.graphs[key] = self._trace(arguments)
+        return self.graphs[key](*arguments)
+
+    def _trace(self, arguments: Sequence[Any]) -> Callable[..., Any]:
+        for xla in self.jit_options:
+            with suppress(Exception):  # the user's code may raise anything
+                # float(tensor) has to fail, and with AutoGraph it would be another tensor.
+                graph = tf.function(self.function, autograph=False, jit_compile=xla)
+                traced: Callable[..., Any] = graph.get_concrete_function(*arguments)
+                if xla:
+                    traced(*arguments)  # XLA compiles, or fails, when first called
+                return traced
+        return self.function
+
+
+class Adam(tf.keras.optimizers.Adam):
+    """Adam with the paper's epsilon, added to the bias-corrected deviation, as in PyTorch.
+
+    Keras adds it before the correction, so that it is larger in early steps.
+    `factor` is a factor of the learning rate of some variables, whose decay stays the same, and
+    `scaled` finds these variables, which are created later.
+    """
+
+    factor: float = 1
+    scaled: Callable[[], Sequence[Any]] = tuple
+
+    @property
+    def epsilon(self) -> tf.Tensor:
+        """Epsilon for Keras to add at this step."""
+        step = tf.cast(self.iterations, tf.float32) + 1
+        return self._epsilon * tf.sqrt(1 - self.beta_2**step)
+
+    @epsilon.setter
+    def epsilon(self, value: float) -> None:
+        self._epsilon = value
+
+    def update_step(self, gradient: Any, variable: Any, *rate: Any) -> None:
+        """Update one variable; `rate` is an argument in Keras 3 only."""
+        scaled = self.factor != 1 and self._var_key(variable) in map(self._var_key, self.scaled())
+        before = tf.identity(variable) if scaled else variable
+        super().update_step(gradient, variable, *rate)
+        if scaled:
+            variable.assign(before + self.factor * (variable - before))
+
+
+def make_optimizer(wanted: Optimizer, recurrent: Callable[[], Sequence[Any]] = tuple) -> Any:
+    """Optimizer with this description.
+
+    - `recurrent`: finds the variables of the recurrent layers.
+    """
+    lr = float(wanted.lr)  # Keras 3 rejects integers
+    if wanted.optimizer == "adam":
+        return Adam(lr, epsilon=1e-8)
+    if wanted.optimizer == "adamw":
+        found = Adam(lr, epsilon=1e-8, weight_decay=float(wanted.decay))
+        found.factor, found.scaled = wanted.recurrent_factor, recurrent
+        return found
+    return tf.keras.optimizers.SGD(lr, momentum=wanted.momentum)
+
+
+def mean(model: Any, values: tf.Tensor) -> tf.Tensor:
+    """Mean of a value for each target, (targets,), over the targets that count."""
+    mask = model.target_mask
+    if mask is None:
+        return tf.reduce_mean(values)
+    weights = tf.cast(tf.reshape(mask, (-1,)), values.dtype)
+    return tf.reduce_sum(weights * values) / tf.reduce_sum(weights)
+
+
+def chunked_loss(model: Any, rows: tf.Tensor, targets: tf.Tensor, size: int) -> tf.Tensor:
+    """Mean loss of states, (steps * batch, hidden), with `size` rows of logits at a time.
+
+    The targets are (steps * batch,).
+    """
+    weight, bias = map(tf.convert_to_tensor, (model.linear.kernel, model.linear.bias))
+    mask = model.target_mask
+    if mask is None:
+        return chunked_total(model, rows, weight, bias, targets, size) / rows.shape[0]
+    weights = tf.cast(tf.reshape(tf.transpose(mask), (-1,)), rows.dtype)  # (steps * batch,)
+    total = chunked_total(model, rows, weight, bias, targets, size, weights)
+    return total / tf.reduce_sum(weights)
+
+
+def chunked_total(
+    model: Any,
+    rows: tf.Tensor,
+    weight: tf.Tensor,
+    bias: tf.Tensor,
+    targets: tf.Tensor,
+    size: int,
+    weights: tf.Tensor | None = None,
+) -> tf.Tensor:
+    """Sum of the losses of `rows`, computed `size` rows at a time.
+
+    `rows` is (number, hidden), `weight` (hidden, vocab), `bias` (vocab,) and `targets` (number,).
+    With `weights`, (number,), each loss is multiplied by its weight.
+    The backward pass computes the logits of each chunk again.
+    """
+    number = rows.shape[0]
+    loop = partial(_for_each_chunk, number, size)
+
+    def chunk_loss(start: Any, rows: tf.Tensor, weight: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
+        labels = targets[start : start + size]
+        losses = model.token_losses(rows @ weight + bias, labels)
+        if weights is not None:
+            losses *= weights[start : start + size]
+        return tf.reduce_sum(losses)
+
+    @tf.custom_gradient
+    def total(rows: tf.Tensor, weight: tf.Tensor, bias: tf.Tensor) -> Any:
+        def forward(start: Any, total: tf.Tensor) -> Any:
+            return (total + chunk_loss(start, rows[start : start + size], weight, bias),)
+
+        def backward(start: Any, d_rows: Any, d_weight: tf.Tensor, d_bias: tf.Tensor) -> Any:
+            parts = rows[start : start + size], weight, bias
+            with tf.GradientTape() as tape:
+                tape.watch(parts)
+                loss = chunk_loss(start, *parts)
+            d_part, more_weight, more_bias = tape.gradient(loss, parts)
+            return d_rows.write(start // size, d_part), d_weight + more_weight, d_bias + more_bias
+
+        def gradients(d_total: tf.Tensor) -> Any:
+            pieces = tf.TensorArray(
+                rows.dtype,
+                -(-number // size),
+                infer_shape=False,
+                element_shape=(None, rows.shape[1]),
+            )
+            pieces, *sums = loop(backward, pieces, tf.zeros_like(weight), tf.zeros_like(bias))
+            d_rows = tf.ensure_shape(pieces.concat(), rows.shape)
+            return [d_total * gradient for gradient in (d_rows, *sums)]
+
+        return loop(forward, tf.zeros((), rows.dtype))[0], gradients
+
+    return total(rows, weight, bias)
+
+
+def _for_each_chunk(number: int, size: int, body: Callable[..., Any], *sums: tf.Tensor) -> Any:
+    """For each chunk of rows, replace the sums by `body(start, *sums)`."""
+    return tf.while_loop(
+        lambda start, *_: start < number,
+        lambda start, *sums: (start + size, *body(start, *sums)),
+        (0, *sums),
+        parallel_iterations=1,
+    )[1:]
 
 
 class Module(module.Module, tf.keras.Model):

@@ -1,16 +1,25 @@
-"""Encoder-decoders: Encoder, Decoder, EncoderDecoder, Seq2SeqEncoder, Seq2SeqDecoder, Seq2Seq."""
+"""Encoder-decoders: bases, the parts of a Seq2Seq, without and with attention, and Seq2Seq."""
 
+from functools import partial
 from typing import Any
 
 import tensorflow as tf
 
-from elman.book import seq2seq
+from elman.book import attention, seq2seq
+from elman.book.attention import Memory
 from elman.tensorflow import arrays
 from elman.tensorflow.layers import GRU
-from elman.tensorflow.model import Classifier
-from elman.tensorflow.optimizers import make_optimizer
+from elman.tensorflow.model import Classifier, make_optimizer
 
-__all__ = ["Decoder", "Encoder", "EncoderDecoder", "Seq2Seq", "Seq2SeqDecoder", "Seq2SeqEncoder"]
+__all__ = [
+    "Decoder",
+    "Encoder",
+    "EncoderDecoder",
+    "Seq2Seq",
+    "Seq2SeqAttentionDecoder",
+    "Seq2SeqDecoder",
+    "Seq2SeqEncoder",
+]
 
 
 class Encoder(seq2seq.Encoder, tf.keras.layers.Layer):
@@ -66,3 +75,23 @@ class Seq2Seq(seq2seq.Seq2Seq, EncoderDecoder):
     def configure_optimizers(self) -> Any:
         """Adam with the learning rate `self.lr`."""
         return make_optimizer(seq2seq.optimizer_of(self.lr))
+
+
+class Seq2SeqAttentionDecoder(Seq2SeqDecoder, attention.Seq2SeqAttentionDecoder):
+    """Seq2SeqDecoder with additive attention: it reads a weighted sum of the encoder's outputs."""
+
+    softmax = staticmethod(tf.nn.softmax)
+    make_state = list
+
+    def positions(self, steps: int, lengths: tf.Tensor) -> tf.Tensor:
+        """Numbers of the steps, (steps, 1)."""
+        return tf.range(steps, dtype=lengths.dtype)[:, None]
+
+    def over_steps(
+        self, memory: Memory, hidden: Any, inputs: Any, mode: dict[str, bool]
+    ) -> tuple[Any, tuple[Any, Any]]:
+        """Take `step` for each of the inputs, in a loop of the graph."""
+        step = partial(self.step, memory, mode)
+        begin = hidden, (tf.zeros_like(hidden[-1]), tf.zeros_like(memory.valid))
+        states, results = tf.scan(lambda before, embedded: step(before[0], embedded), inputs, begin)
+        return [state[-1] for state in states], results

@@ -1,4 +1,4 @@
-"""Step: updates and validation in TensorFlow, compiled."""
+"""Trainer, with D2L's hooks, and its steps: updates and validation in TensorFlow, compiled."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
@@ -10,14 +10,13 @@ import tensorflow as tf
 
 from elman.data.batches import Batch
 from elman.files import memory
-from elman.tensorflow.arrays import numpy
-from elman.tensorflow.compiled import Compiled
+from elman.tensorflow.arrays import numpy, to, try_all_gpus
 from elman.tensorflow.layers import Stack
-from elman.tensorflow.model import set_final_state
-from elman.training import step
+from elman.tensorflow.model import Compiled, set_final_state
+from elman.training import step, trainer
 from elman.user_classes import Attributes, ModelAttributes
 
-__all__ = ["Step"]
+__all__ = ["Trainer"]
 
 
 @dataclass(frozen=True)
@@ -140,3 +139,20 @@ class Step(step.Step):
         """Variables of the model; Keras 3 omits trained ones outside layers."""
         known = [*self.model.variables, *self.model.trainable_variables]
         return list({id(variable): variable for variable in known}.values())
+
+
+class Trainer(trainer.Trainer):
+    """Trains a model on data; `num_gpus=1` uses a GPU if there is one.
+
+    With `num_gpus=0`, TensorFlow chooses the device. Each `fit` compiles its steps anew.
+    """
+
+    step_type = Step
+    try_all_gpus = staticmethod(try_all_gpus)
+    to = staticmethod(to)
+
+    def clip_gradients(self, grad_clip_val: float, grads: Sequence[Any]) -> list[Any]:
+        """Scale the gradients so that their global norm is at most `grad_clip_val`."""
+        grads = [tf.convert_to_tensor(grad) for grad in grads]  # an embedding's gradient is sparse
+        scale = tf.minimum(grad_clip_val / tf.linalg.global_norm(grads), 1.0)
+        return [grad * scale for grad in grads]

@@ -12,10 +12,14 @@ from elman.model.options import ModelOptions
 from elman.model.registry import cell_named
 from elman.model.weights import PAIR_CELL, Architecture, Weights, of_parts
 from elman.tensorflow import layers
-from elman.tensorflow.attention import Seq2SeqAttentionDecoder
 from elman.tensorflow.layers import CellLayer, Stack
 from elman.tensorflow.model import RNNLM, RNNLMScratch
-from elman.tensorflow.seq2seq import Seq2Seq, Seq2SeqDecoder, Seq2SeqEncoder
+from elman.tensorflow.seq2seq import (
+    Seq2Seq,
+    Seq2SeqAttentionDecoder,
+    Seq2SeqDecoder,
+    Seq2SeqEncoder,
+)
 from elman.user_classes import ModelAttributes
 
 __all__ = ["architecture", "build", "build_seq2seq", "export_weights", "seq2seq_weights", "version"]

@@ -9,10 +9,8 @@ except ModuleNotFoundError as error:
 
 from elman.book.names import *
 from elman.torch.arrays import *
-from elman.torch.attention import *
-from elman.torch.data import *
 from elman.torch.layers import *
 from elman.torch.model import *
 from elman.torch.seq2seq import *
-from elman.torch.trainer import *
+from elman.torch.step import *
 from elman.torch.weights import *

@@ -1,8 +1,11 @@
-"""Arrays under the book's names, and devices."""
+"""Arrays under the book's names, devices, and data sets."""
+
+from typing import Any
 
 import numpy as np
 import torch
 
+from elman.book import data_module, text_file, time_machine, translation
 from elman.book.devices import Devices
 
 float32, int32, int64 = torch.float32, torch.int32, torch.int64
@@ -51,3 +54,35 @@ _devices = Devices(cpu, gpu, num_gpus)
 try_gpu = _devices.try_gpu
 try_all_gpus = _devices.try_all_gpus
 devices = _devices.names
+
+
+class DataModule(data_module.DataModule):
+    """Base class of data sets."""
+
+    def to_tensor(self, array: np.ndarray) -> torch.Tensor:
+        """Convert a NumPy array to a tensor that shares its memory."""
+        return torch.from_numpy(array)
+
+    def to_array(self, tensor: Any) -> Any:
+        """Convert a tensor, or anything that NumPy can convert, to a NumPy array."""
+        return numpy(tensor) if isinstance(tensor, torch.Tensor) else super().to_array(tensor)
+
+
+class TimeMachine(time_machine.TimeMachine, DataModule):
+    """The Time Machine in overlapping windows, as in d2l."""
+
+    __init__ = time_machine.TimeMachine.build_windows
+
+
+class TextFile(text_file.TextFile, DataModule):
+    """Text of any size, in three parts that do not overlap: `train`, `val`, `test`."""
+
+
+class MTFraEng(translation.MTFraEng, DataModule):
+    """Pairs of English and French sentences, as in d2l."""
+
+    __init__ = translation.MTFraEng.build_pairs
+
+
+class PairsFile(translation.PairsFile, DataModule):
+    """Pairs of a file of your own: on each line a source, a tab and its target."""

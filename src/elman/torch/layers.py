@@ -9,8 +9,16 @@ from torch import nn
 from torch.nn import functional as F
 
 from elman.model import cells, layers, weights
-from elman.model.layers import Inputs, Named, Nonlinear, Options, Sizes, documented
-from elman.model.recurrence import run_layer, run_stack
+from elman.model.layers import (
+    Inputs,
+    Named,
+    Nonlinear,
+    Options,
+    Sizes,
+    documented,
+    run_layer,
+    run_stack,
+)
 from elman.model.registry import cell_named
 from elman.torch import arrays
 from elman.torch.model import Module

@@ -1,6 +1,6 @@
-"""Models and their losses: Module, Classifier, LinearRegression, RNNLMScratch, RNNLM."""
+"""Models, losses and optimizers: Module, Classifier, LinearRegression, RNNLMScratch, RNNLM."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +11,97 @@ from torch.nn import functional as F
 
 from elman.book import module, rnnlm
 from elman.inference import language_model
+from elman.model.optimizers import Optimizer
+from elman.model.weights import is_recurrent
 from elman.torch import arrays
 from elman.torch.arrays import numpy
-from elman.torch.loss import chunked_loss, mean
-from elman.torch.optimizers import make_optimizer
 
 __all__ = ["RNNLM", "Classifier", "LinearRegression", "Module", "RNNLMScratch"]
+
+OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+
+
+def make_optimizer(
+    wanted: Optimizer, named: Iterable[tuple[str, torch.nn.Parameter]]
+) -> torch.optim.Optimizer:
+    """Optimizer of some parameters with their names, with this description."""
+    arguments, parameters = wanted.arguments, dict(named)
+    factor = wanted.recurrent_factor
+    arguments.pop("recurrent_lr", None)
+    if factor == 1:
+        return OPTIMIZERS[wanted.optimizer](parameters.values(), **arguments)
+    recurrent = [weight for name, weight in parameters.items() if is_recurrent(name)]
+    others = [weight for name, weight in parameters.items() if not is_recurrent(name)]
+    # PyTorch multiplies the rate by the decay, which is to be that of the other layers.
+    own = {"lr": wanted.recurrent_lr, "weight_decay": wanted.decay / factor}
+    groups = [{"params": others}, {"params": recurrent} | own]
+    return OPTIMIZERS[wanted.optimizer](groups, **arguments)
+
+
+def mean(model: Any, values: torch.Tensor) -> torch.Tensor:
+    """Mean of a value for each target, (targets,), over the targets that count."""
+    mask = model.target_mask
+    return (values if mask is None else values[np.flatnonzero(mask)]).mean()
+
+
+def chunked_loss(model: Any, rows: torch.Tensor, targets: torch.Tensor, size: int) -> torch.Tensor:
+    """Mean loss of states, (steps * batch, hidden), with `size` rows of logits at a time.
+
+    The targets are (steps * batch,). The backward pass computes the logits of each chunk again.
+    """
+    if model.target_mask is not None:
+        own = np.flatnonzero(model.target_mask.T)
+        rows, targets = rows[own], targets[own]
+
+    weight, bias = model.linear.weight, model.linear.bias
+    loss: torch.Tensor = ChunkedLoss.apply(rows, weight, bias, targets, size, model.token_losses)
+    return loss
+
+
+class ChunkedLoss(torch.autograd.Function):
+    """Mean loss of rows, (number, hidden). The backward pass computes the logits again.
+
+    The gradients of the weight are added in place. Autograd would write the gradient of each chunk
+    first, and then add it.
+    """
+
+    @staticmethod
+    def forward(
+        rows: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor,
+        targets: torch.Tensor,
+        size: int,
+        token_losses: Any,
+    ) -> torch.Tensor:
+        """Mean loss of `rows` for `targets`, `size` rows at a time."""
+        totals = [
+            token_losses(F.linear(part, weight, bias), aims).sum()
+            for part, aims in zip(rows.split(size), targets.split(size), strict=True)
+        ]
+        return torch.stack(totals).sum() / len(rows)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+        """Keep the inputs, but no logits."""
+        ctx.save_for_backward(*inputs[:4])
+        ctx.size, ctx.token_losses = inputs[4:]
+
+    @staticmethod
+    def backward(ctx: Any, d_loss: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Gradients of rows, weight and bias."""
+        rows, weight, bias, targets = ctx.saved_tensors
+        d_rows, d_weight, d_bias = map(torch.zeros_like, (rows, weight, bias))
+        for start in range(0, len(rows), ctx.size):
+            part = slice(start, start + ctx.size)
+            logits = F.linear(rows[part], weight, bias).requires_grad_()  # (size, vocab)
+            with torch.enable_grad():
+                total = ctx.token_losses(logits, targets[part]).sum()
+            (d_logits,) = torch.autograd.grad(total, logits, d_loss / len(rows))
+            d_rows[part] = d_logits @ weight
+            d_weight.addmm_(d_logits.T, rows[part])
+            d_bias += d_logits.sum(dim=0)
+        return d_rows, d_weight, d_bias, None, None, None
 
 
 MAX_IDENTITY = 512  # vocabulary size up to which the rows of an identity matrix are fastest

@@ -1,21 +1,21 @@
-"""Encoder-decoders: Encoder, Decoder, EncoderDecoder, Seq2SeqEncoder, Seq2SeqDecoder, Seq2Seq."""
+"""Encoder-decoders: bases, the parts of a Seq2Seq, without and with attention, and Seq2Seq."""
 
 from typing import Any
 
 import torch
 from torch import nn
 
-from elman.book import seq2seq
+from elman.book import attention, seq2seq
 from elman.torch import arrays
 from elman.torch.layers import GRU
-from elman.torch.model import Classifier
-from elman.torch.optimizers import make_optimizer
+from elman.torch.model import Classifier, make_optimizer
 
 __all__ = [
     "Decoder",
     "Encoder",
     "EncoderDecoder",
     "Seq2Seq",
+    "Seq2SeqAttentionDecoder",
     "Seq2SeqDecoder",
     "Seq2SeqEncoder",
     "init_seq2seq",
@@ -75,3 +75,14 @@ class Seq2Seq(seq2seq.Seq2Seq, EncoderDecoder):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam with the learning rate `self.lr`."""
         return make_optimizer(seq2seq.optimizer_of(self.lr), self.named_parameters())
+
+
+class Seq2SeqAttentionDecoder(Seq2SeqDecoder, attention.Seq2SeqAttentionDecoder):
+    """Seq2SeqDecoder with additive attention: it reads a weighted sum of the encoder's outputs."""
+
+    softmax = staticmethod(torch.softmax)
+    make_state = staticmethod(torch.stack)
+
+    def positions(self, steps: int, lengths: torch.Tensor) -> torch.Tensor:
+        """Numbers of the steps, (steps, 1)."""
+        return torch.arange(steps, device=lengths.device)[:, None]

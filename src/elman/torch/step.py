@@ -1,4 +1,4 @@
-"""Step: updates and validation in PyTorch."""
+"""Trainer, with D2L's hooks, and its steps: updates and validation in PyTorch."""
 
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
@@ -11,10 +11,11 @@ from elman.data.batches import Batch
 from elman.errors import ElmanError
 from elman.files import memory
 from elman.model.weights import Weights, is_recurrent
-from elman.torch.arrays import cpu, numpy
+from elman.torch.arrays import cpu, numpy, to, try_all_gpus
+from elman.training import trainer
 from elman.training.step import EarlyStep, clip_or_measure
 
-__all__ = ["Step"]
+__all__ = ["Trainer"]
 
 OPTIMIZER = "optim."  # prefix of its arrays in a checkpoint
 
@@ -256,3 +257,32 @@ def gpu_module(device: torch.device) -> Any:
 def gpu_argument(device: torch.device) -> tuple[torch.device, ...]:
     """Arguments that select the GPU in its module; none for Apple's, the only one."""
     return (device,) if device.type == "cuda" else ()
+
+
+class Trainer(trainer.Trainer):
+    """Trains a model on data; `num_gpus=1` uses a GPU if there is one."""
+
+    step_type = Step
+    try_all_gpus = staticmethod(try_all_gpus)
+    to = staticmethod(to)
+
+    def move_model(self, model: Any, device: torch.device) -> None:
+        """Move the parameters of a model to a device."""
+        model.to(device)
+
+    def clip_gradients(self, grad_clip_val: float, model: Any) -> None:
+        """Scale the gradients so that their global norm is at most `grad_clip_val`."""
+        norm = self.gradient_norm = self.measure_gradients(model)
+        scale = (grad_clip_val / norm).clamp(max=1)
+        for gradient in gradients_of(model):
+            gradient *= scale
+
+    def measure_gradients(self, model: Any) -> torch.Tensor:
+        """Norm of all gradients as one vector; NaN if there are none."""
+        norms = [gradient.norm() for gradient in gradients_of(model)]
+        return torch.stack(norms).norm() if norms else torch.tensor(float("nan"))
+
+
+def gradients_of(model: Any) -> list[torch.Tensor]:
+    """Gradients of those parameters of a model that have one."""
+    return [parameter.grad for parameter in model.parameters() if parameter.grad is not None]

@@ -11,10 +11,9 @@ from elman.model.options import ModelOptions
 from elman.model.weights import Architecture, Weights, of_parts
 from elman.torch import layers
 from elman.torch.arrays import numpy
-from elman.torch.attention import Seq2SeqAttentionDecoder
 from elman.torch.layers import CellStack, cell_of
 from elman.torch.model import RNNLM, RNNLMScratch
-from elman.torch.seq2seq import Seq2Seq, Seq2SeqDecoder, Seq2SeqEncoder
+from elman.torch.seq2seq import Seq2Seq, Seq2SeqAttentionDecoder, Seq2SeqDecoder, Seq2SeqEncoder
 from elman.user_classes import ModelAttributes
 
 __all__ = ["architecture", "build", "build_seq2seq", "export_weights", "seq2seq_weights", "version"]

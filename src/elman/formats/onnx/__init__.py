@@ -22,7 +22,7 @@ from elman.files.paths import is_utf8
 from elman.formats.onnx import check, speech
 from elman.formats.onnx.graph import FLOATS, IDS, Graph
 from elman.formats.onnx.layers import LanguageModel
-from elman.model.precision import precision_in
+from elman.model.options import precision_in
 from elman.runs import run as runs
 from elman.text import codec
 from elman.text.lines import border_ids

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from elman.files import atomic, tensors
 from elman.formats.torch import source
-from elman.model.precision import precision_in
+from elman.model.options import precision_in
 from elman.runs import run as runs
 from elman.text import codec
 

@@ -32,8 +32,7 @@ from elman.kernels.rnn.sampling import sampler_buffers, sampler_settings
 from elman.kernels.rnn.text_stream import Stream, generate, pack, read, score
 from elman.kernels.rnn.work import IDS, LANES, NUM_TARGETS
 from elman.model.cells import CELLS
-from elman.model.options import ModelOptions
-from elman.model.precision import SINGLE
+from elman.model.options import SINGLE, ModelOptions
 from elman.model.weights import Architecture, Weights
 
 Ids = NDArray[np.int64]
