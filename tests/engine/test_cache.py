@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from elman.errors import ElmanError
-from elman.files.private_folder import private_folder
+from elman.files.regular import private_folder
 from elman.kernels.codegen import cache
 
 MODULE = """

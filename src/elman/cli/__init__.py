@@ -30,7 +30,7 @@ from elman.cli.commands import (
 )
 from elman.cli.options import PATH
 from elman.errors import ElmanError
-from elman.files import streams
+from elman.files.system import open_standard_streams
 from elman.model.registry import register_file
 from elman.valid_values import VERSION
 
@@ -100,7 +100,7 @@ def _check_alone(command: str) -> None:
 
 def main() -> None:
     """Run the command line; a failure is one line on standard error and an exit code."""
-    streams.open_standard_streams()
+    open_standard_streams()
     signals.install_handlers()
     os.environ["MPLBACKEND"] = "agg"  # curves go into files, whatever a notebook has set
     # Settings of the user or of the current folder change nothing that is drawn or computed.

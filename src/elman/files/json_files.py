@@ -17,7 +17,6 @@ from elman.files import atomic, regular
 MAX_DEPTH = 100  # of nesting; records have a depth below ten
 MAX_LISTS = 1 << 19  # and objects; a checkpoint has one for each of up to 500,000 epochs
 MAX_VALUES = 1 << 21  # twice the size of the largest vocabulary
-CHUNK_BYTES = 1 << 20
 DEPTH = np.zeros(256, np.int8)  # change of the depth by a byte outside strings
 DEPTH[[*b"[{"]], DEPTH[[*b"]}"]] = 1, -1
 OTHERS = bytes({*range(256)} - {*b'[]{},"'})
@@ -81,21 +80,15 @@ def _check_counts(raw: bytes, max_values: int) -> None:
     enough: parsed lists take forty times as many.
     """
     symbols = raw.replace(b"\\\\", b"").replace(b'\\"', b"").translate(None, OTHERS)
-    depth = lists = commas = 0
-    in_string = False
-    for start in range(0, len(symbols), CHUNK_BYTES):
-        part = np.frombuffer(symbols[start : start + CHUNK_BYTES], np.uint8)
-        in_strings = np.logical_xor.accumulate(part == ord('"')) ^ in_string
-        outside = part[~in_strings]
-        changes = DEPTH[outside]
-        depths = depth + changes.cumsum(dtype=np.int64)
-        lists += int(np.count_nonzero(changes > 0))
-        commas += int(np.count_nonzero(outside == ord(",")))
-        if depths.max(initial=0) > MAX_DEPTH:
-            raise ValueError("it is nested too deeply")
-        if lists > MAX_LISTS or lists + commas > max_values:
-            raise ValueError(f"it has more than {MAX_LISTS:,} lists or {max_values:,} values")
-        depth, in_string = int(depths[-1]) if len(depths) else depth, bool(in_strings[-1])
+    found = np.frombuffer(symbols, np.uint8)
+    outside = found[~np.logical_xor.accumulate(found == ord('"'))]
+    changes = DEPTH[outside]
+    brackets = changes[changes != 0]
+    lists, commas = np.count_nonzero(brackets > 0), np.count_nonzero(outside == ord(","))
+    if len(brackets) > 3 * MAX_LISTS or lists > MAX_LISTS or lists + commas > max_values:
+        raise ValueError(f"it has more than {MAX_LISTS:,} lists or {max_values:,} values")
+    if brackets.cumsum(dtype=np.int64).max(initial=0) > MAX_DEPTH:
+        raise ValueError("it is nested too deeply")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from elman.files.streams import BestEffortStream
+from elman.files.system import BestEffortStream
 
 SECONDS_BEFORE, SECONDS_BETWEEN = 1.0, 0.2  # before a bar appears, and between its changes
 Report = Callable[[str, int, int], None]  # activity, amount done, total or 0

@@ -1,12 +1,12 @@
 """Arrays that are views of memory-mapped files."""
 
 import mmap
+import sys
 from typing import Any
 
 from numpy.typing import NDArray
 
 from elman.errors import ElmanError
-from elman.files.system import free_pages
 
 
 def drop_pages(array: NDArray[Any]) -> None:
@@ -15,8 +15,8 @@ def drop_pages(array: NDArray[Any]) -> None:
     Other arrays are left unchanged.
     """
     file = _mapped_file(array)
-    if file is not None:
-        free_pages(file)
+    if file is not None and sys.platform != "win32":
+        file.madvise(mmap.MADV_DONTNEED)
 
 
 def check_whole(array: NDArray[Any]) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from elman.errors import ElmanError, escaped, is_finite_number, require_number
 from elman.files.long_work import Report, clock, draws_bars, notebook, showing
-from elman.files.streams import BestEffortStream
+from elman.files.system import BestEffortStream
 from elman.model.metrics import in_digits, perplexity
 from elman.training.callback import Callback, TrainerLike
 from elman.training.history import Epoch, passes_in_words

@@ -28,7 +28,7 @@ from numba.core.serialize import dumps
 from numba.extending import intrinsic
 
 from elman.errors import ElmanError
-from elman.files.private_folder import private_folder
+from elman.files.regular import private_folder
 from elman.files.system import at_fork
 from elman.kernels.codegen.linking import KERNEL
 

@@ -111,4 +111,4 @@ def parallel_for(work: Callable[[int], None], number: int) -> None:
             other.result()
 
 
-at_fork(_workers.clear)  # a forked process has none of its parent's threads
+at_fork(after_in_child=_workers.clear)  # a forked process has none of its parent's threads

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from elman.files.streams import BestEffortStream, open_standard_streams
+from elman.files.system import BestEffortStream, open_standard_streams
 
 
 def test_progress_that_cannot_be_written_is_dropped() -> None:
