@@ -18,11 +18,9 @@ import time
 from itertools import product
 from pathlib import Path
 
-from limits import VOCAB
-from reporting import print_header, print_machine, print_row
+from measuring import ENVIRONMENT, VOCAB, print_header, print_machine, print_row
 
 from elman.model.cells import CELLS
-from frameworks import ENVIRONMENT
 
 PROGRAM = """
 import sys

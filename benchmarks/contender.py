@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import Any
 
 import numpy as np
-from turns import Work, answer
+from measuring import Work, answer
 
 from elman.text.time_machine import time_machine
 

@@ -33,7 +33,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from reporting import print_header, print_machine, print_row
+from measuring import print_header, print_machine, print_row
 from tokens import Counted, trained
 
 from elman import numba

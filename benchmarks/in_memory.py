@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from reporting import print_header, print_machine, print_row
+from measuring import print_header, print_machine, print_row
 
 LETTERS = "aabcdeefghiijklmnnoopqrrsstuuvwxyz"
 MINUTES = 0.2

@@ -13,8 +13,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from measuring import print_machine
 from playwright.sync_api import expect, sync_playwright
-from reporting import print_machine
 
 import elman
 from elman import numpy as specification

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bare.torch_pairs import Attention, Plain, updates
-from reporting import print_header, print_machine, print_row
+from measuring import print_header, print_machine, print_row
 
 from elman import torch as module
 from elman.model import weights

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from reporting import print_header, print_machine, print_row
+from measuring import print_header, print_machine, print_row
 
 from elman.text.time_machine import time_machine
 

@@ -22,21 +22,138 @@ were best in validation while they trained. The LSTM and elman read the validati
 stream; the GPT's context slides over it by half of its length, and so predicts each character from
 at least half of the context, where there is so much before it. The GRU, for texts of lines, and
 elman there read each line by itself.
+
+A contender works in a process of its own: `quality.py contender NAME TRAINING VALIDATION MINUTES
+SETTINGS`, with SETTINGS as JSON. Its loss counts all characters but the first, which nothing
+predicts; characters that TRAINING lacks are one symbol for each contender.
 """
 
 import argparse
 import json
 import math
+import os
 import random
+import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from quality_contender import BARE, Outcome, choices, outcome
+from measuring import ENVIRONMENT, print_header, print_machine, print_row
 from quality_texts import HELD_OUT, TEXTS, parts
-from reporting import print_header, print_machine, print_row
+
+BARE = ("lstm", "gpt", "gru")
+
+
+# Options of elman around those that it chooses for a text that is one stream.
+AROUND: dict[str, tuple[Any, ...]] = {
+    "tokenizer": ("char", "bpe", "bpe", "bpe", "bpe"),
+    "vocab-size": (1024, 2048, 2048, 4096),
+    "cell": ("gru", "gru", "gru", "lstm"),
+    "layers": (1, 1, 1, 2),
+    "hidden": (96, 128, 160, 192, 256),
+    "dropout": (0.0, 0.1),
+    "output-dropout": (0.0, 0.05, 0.1),
+    "batch-size": (4, 8, 16, 32),
+    "seq-len": (32, 48, 64, 96),
+    "lr": (0.008, 0.011, 0.016, 0.022),
+    "weight-decay": (0.03, 0.1, 0.3),
+}
+
+
+@dataclass
+class Outcome:
+    """A contender's validation loss in nats per character, and what it is about.
+
+    - `updates`: 0 for elman, which does not tell.
+    """
+
+    loss: float
+    characters: int
+    updates: int
+    seconds: float
+
+
+def choices(contender: str) -> dict[str, tuple[Any, ...]]:
+    """Settings of a contender, and the values that a search draws from."""
+    if contender == "elman":
+        return AROUND
+    return import_module(f"bare.torch_{contender}").CHOICES
+
+
+def unused(options: dict[str, Any]) -> set[str]:
+    """Options that a training does not use beside others, and refuses."""
+    found = set()
+    if options.get("layers") == 1:
+        found.add("dropout")  # it acts between layers
+    if options.get("tokenizer") == "char":
+        found.add("vocab-size")
+    return found
+
+
+def elman(
+    training: Path, validation: Path, minutes: float, options: dict[str, Any]
+) -> tuple[float, int, int]:
+    """Train with the command line; nats of the validation part, characters, and updates.
+
+    The parts are files, so that a change of elman's own split changes nothing here.
+    """
+    program = [sys.executable, "-m", "elman"]
+    with tempfile.TemporaryDirectory() as folder:
+        run = str(Path(folder, "run"))
+        given = ["--val", str(validation), "--minutes", str(minutes), "--out", run]
+        left_out = unused(options)
+        for name, value in options.items():
+            if name not in left_out:
+                given.append(f"--{name}" if value is True else f"--{name}={value}")
+        subprocess.run(
+            [*program, "train", str(training), *given], check=True, stdout=subprocess.DEVNULL
+        )
+        command = [*program, "evaluate", run, str(validation), "--json"]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    found = json.loads(done.stdout)
+    bits = found["bits_per_character"] * found["characters"]
+    return bits * math.log(2), found["characters"], 0
+
+
+def outcome(
+    contender: str,
+    parts: tuple[Path, Path],
+    minutes: float,
+    settings: dict[str, Any],
+    source: Path | None = None,
+) -> Outcome:
+    """The outcome of a contender that works in a new process.
+
+    - `parts`: files of the training and the validation part.
+    - `settings`: options of elman, or settings of a bare contender.
+    - `source`: folder to import elman from; by default that of this process.
+    """
+    words = contender, *map(str, parts), str(minutes), json.dumps(settings)
+    command = [sys.executable, __file__, "contender", *words]
+    env = os.environ | ENVIRONMENT  # which makes PyTorch faster
+    if source is not None:
+        env["PYTHONPATH"] = str(source)
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=env)
+    return Outcome(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def be_contender(
+    contender: str, training: str, validation: str, minutes: str, options: str
+) -> None:
+    """Train on a file, read the other, print an outcome as a line of JSON."""
+    began = time.perf_counter()
+    run = elman if contender == "elman" else import_module(f"bare.torch_{contender}").run
+    nats, characters, updates = run(
+        Path(training), Path(validation), float(minutes), json.loads(options)
+    )
+    seconds = time.perf_counter() - began
+    print(json.dumps(asdict(Outcome(nats / characters, characters, updates, seconds))))
+
 
 KINDS = {"short": ("lstm", "gpt"), "long": ("lstm", "gpt"), "lines": ("lstm", "gpt", "gru")}
 OPTIONS = {"short": {}, "long": {}, "lines": {"lines": True}}  # of `elman train`
@@ -165,7 +282,10 @@ def parsed() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Make texts, search or compare."""
+    """Make texts, search or compare, or be a contender."""
+    if sys.argv[1:2] == ["contender"]:
+        be_contender(*sys.argv[2:])
+        return
     asked = parsed()
     if asked.command == "texts":
         print_texts()

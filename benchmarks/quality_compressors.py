@@ -15,9 +15,9 @@ import sys
 from collections.abc import Callable
 
 import pyppmd
+from measuring import print_header, print_row
 from quality import FOLDER
 from quality_texts import TEXTS, parts
-from reporting import print_header, print_row
 
 ORDERS = range(3, 13)
 MEMORY = 1 << 30

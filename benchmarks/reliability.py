@@ -24,7 +24,7 @@ import matplotlib
 
 matplotlib.use("agg")
 from matplotlib import pyplot
-from reporting import processor, save_plot
+from measuring import processor, save_plot
 
 from elman import numba
 from elman.text.time_machine import time_machine

@@ -1,6 +1,7 @@
 """Throughput, latency and endurance of `elman serve` on the loopback interface.
 
     python benchmarks/serving.py RUN [--torch INTERPRETER] [--clients N] [--requests N]
+        [--idle N]
 
 RUN is of a GRU of characters. Each part has a server of its own, and prints a row:
 
@@ -14,6 +15,10 @@ RUN is of a GRU of characters. Each part has a server of its own, and prints a r
 A request is for 100 tokens with a seed of its own. The texts are compared with those that the model
 writes by itself. Latencies are from the request to the last byte. The clients are in processes of
 their own, and take a part of the machine's time. Memory is the resident set of the server.
+
+With --idle, each request opens a new connection, beside connections that send nothing: another
+process opens them, and opens those again that the server has closed after 10 seconds. `ulimit -n`
+of the server is 1,024, and then the hard limit. Rounds without and with the idle ones take turns.
 """
 
 import argparse
@@ -21,22 +26,113 @@ import asyncio
 import json
 import multiprocessing
 import re
+import resource
 import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hostile_clients import hostile
-from reporting import print_header, print_machine, print_row
-from requests_of_texts import KEY, PROMPT, TOKENS, answered, request
+from measuring import print_header, print_machine, print_row
 
 import elman
+
+TOKENS = 100
+PROMPT = "The "
+KEY = "a key"
+
+
+def request(model: str, seed: int, key: str = KEY, **more: Any) -> bytes:
+    """A request for a text, as bytes of HTTP."""
+    asked = {
+        "model": model, "prompt": PROMPT, "max_tokens": TOKENS, "temperature": 0.8, "seed": seed,
+    }  # fmt: skip
+    return framed(json.dumps(asked | more).encode(), key)
+
+
+def framed(body: bytes, key: str = KEY, length: int | None = None) -> bytes:
+    """A body with the head of a request, which may tell of another length."""
+    head = (
+        "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        f"Authorization: Bearer {key}\r\n"
+        f"Content-Length: {len(body) if length is None else length}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+async def answered(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+    """Status and body of an answer whose length is told."""
+    head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+    length = int(re.search(r"content-length: (\d+)", head)[1])  # type: ignore[index]
+    return int(head.split()[1]), await reader.readexactly(length)
+
+
+def hostile(port: int, model: str, seconds: float) -> Counter[str]:
+    """Clients that do harm, as often as they can for some seconds; the answers that they got."""
+    found: Counter[str] = Counter()
+
+    async def cut_stream() -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(request(model, 0, stream=True, max_tokens=4096, n=8))
+        await reader.readuntil(b"data: ")
+        writer.close()
+        found["streams cut"] += 1
+
+    async def reads_nothing() -> None:
+        _, writer = await asyncio.open_connection("127.0.0.1", port, limit=1)
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        writer.write(request(model, 0, stream=True, max_tokens=4096, n=8))
+        await asyncio.sleep(1)
+        writer.close()
+        found["readers that read nothing"] += 1
+
+    async def large_body() -> None:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(framed(b"", length=100 << 20))
+        for _ in range(100):
+            writer.write(bytes(1 << 20))
+            try:
+                await asyncio.wait_for(writer.drain(), 1)
+            except OSError:
+                break
+        found["bodies of 100 MB"] += 1
+        writer.close()
+
+    async def refused(name: str, content: bytes) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(content)
+        status, _ = await answered(reader)
+        found[f"{name}: {status}"] += 1
+        writer.close()
+
+    async def again(work: Any, *words: Any) -> None:
+        until = time.perf_counter() + seconds
+        while time.perf_counter() < until:
+            try:
+                await work(*words)
+            except (OSError, asyncio.IncompleteReadError) as error:
+                found[f"{work.__name__}: {type(error).__name__}"] += 1
+
+    async def all_of_them() -> None:
+        wrong = request(model, 0, key="another")
+        await asyncio.gather(
+            *(again(cut_stream) for _ in range(4)),
+            *(again(reads_nothing) for _ in range(4)),
+            again(large_body),
+            again(refused, "wrong JSON", framed(b'{"model": ')),
+            again(refused, "wrong key", wrong),
+        )
+
+    asyncio.run(all_of_them())
+    return found
+
 
 TEXTS = 50  # seeds, each with a text of its own
 HOSTILE_SECONDS = 60
@@ -85,11 +181,19 @@ def torch_server(run: Path, python: str) -> Iterator[Server]:
         process.terminate()
 
 
-async def client(port: int, model: str, seeds: Iterator[int], found: list[tuple[Any, ...]]) -> None:
-    """Ask for one text after the other on one connection; (seed, status, text, seconds) of each."""
+async def client(
+    port: int, model: str, seeds: Iterator[int], found: list[tuple[Any, ...]], anew: bool
+) -> None:
+    """Ask for one text after the other; (seed, status, text, seconds) of each.
+
+    - `anew`: each on a new connection, which counts in its seconds.
+    """
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     for seed in seeds:
         began = time.perf_counter()
+        if anew:
+            writer.close()
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(request(model, seed))
         status, body = await answered(reader)
         text = json.loads(body)["choices"][0]["text"] if status == 200 else ""
@@ -97,13 +201,15 @@ async def client(port: int, model: str, seeds: Iterator[int], found: list[tuple[
     writer.close()
 
 
-def load(port: int, model: str, clients: int, requests: int) -> list[tuple[Any, ...]]:
+def load(
+    port: int, model: str, clients: int, requests: int, anew: bool = False
+) -> list[tuple[Any, ...]]:
     """Answers to all requests of some clients, in this process."""
     found: list[tuple[Any, ...]] = []
 
     async def all_clients() -> None:
         seeds = iter(n % TEXTS for n in range(requests))
-        await asyncio.gather(*(client(port, model, seeds, found) for _ in range(clients)))
+        await asyncio.gather(*(client(port, model, seeds, found, anew) for _ in range(clients)))
 
     asyncio.run(all_clients())
     return found
@@ -129,6 +235,83 @@ def row(
     return rate
 
 
+IDLE_COLUMNS = (
+    "ulimit -n",
+    "idle",
+    "clients",
+    "requests",
+    "answered",
+    "median s",
+    "99 % s",
+    "last s",
+)
+FEW_FILES = 1024
+ROUNDS = 5
+CLOSED_SECONDS = 10  # of an idle connection that the server has closed
+
+
+def stay_idle(port: int, number: int, opened: Event) -> None:
+    """Keep connections open that send nothing, until this process is ended."""
+
+    async def one(first: asyncio.Semaphore) -> None:
+        while True:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            first.release()
+            with suppress(OSError):
+                await reader.read()
+            writer.close()
+            await asyncio.sleep(CLOSED_SECONDS)
+
+    async def all_of_them() -> None:
+        first = asyncio.Semaphore(0)
+        kept = [asyncio.create_task(one(first)) for _ in range(number)]
+        for _ in kept:
+            await first.acquire()
+        opened.set()
+        await asyncio.gather(*kept)
+
+    asyncio.run(all_of_them())
+
+
+@contextmanager
+def idle_connections(port: int, number: int) -> Iterator[None]:
+    """Connections that send nothing, from another process."""
+    opened = multiprocessing.Event()
+    holder = multiprocessing.Process(target=stay_idle, args=(port, number, opened))
+    holder.start()
+    opened.wait()
+    yield
+    holder.kill()
+    holder.join()
+
+
+def rows(files: int, idle: int, run: Path, clients: int, requests: int) -> None:
+    """Load a server that may open some files, without and with idle connections in turns."""
+    found: dict[int, list[tuple[Any, ...]]] = {0: [], idle: []}
+    with elman_server(run, files) as server, multiprocessing.Pool(1) as pool:
+        words = server.port, run.resolve().name, clients
+        pool.apply(load, (*words, clients, True))
+        for _ in range(ROUNDS):
+            for number, answers in found.items():
+                with idle_connections(server.port, number):
+                    answers += pool.apply(load, (*words, requests // ROUNDS, True))
+    for number, answers in found.items():
+        right = sum(status == 200 for _, status, *_ in answers)
+        seconds = np.quantile([taken for *_, taken in answers], [0.5, 0.99, 1])
+        shown = [f"{value:.3f}" for value in seconds]
+        print_row([f"{files:,}", f"{number:,}", clients, f"{len(answers):,}", f"{right:,}", *shown])
+
+
+def beside_idle(asked: argparse.Namespace) -> None:
+    """Print the rows without and with idle connections."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # for the clients
+    print_machine(dict.fromkeys(("starlette", "uvicorn"), sys.executable))
+    print_header(IDLE_COLUMNS)
+    for files in (FEW_FILES, most):
+        rows(files, asked.idle, asked.run, asked.clients, asked.requests)
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser()
@@ -136,7 +319,16 @@ def main() -> None:
     parser.add_argument("--torch", default=sys.executable)
     parser.add_argument("--clients", type=int, default=500)
     parser.add_argument("--requests", type=int, default=20_000)
+    parser.add_argument("--idle", type=int, default=0)
     asked = parser.parse_args()
+    if asked.idle:
+        beside_idle(asked)
+    else:
+        throughput(asked)
+
+
+def throughput(asked: argparse.Namespace) -> None:
+    """Print the rows of both servers."""
     run, many = asked.run, asked.clients
     print_machine(dict.fromkeys(("starlette", "uvicorn"), sys.executable) | {"torch": asked.torch})
     model = elman.load(run, "numba")

@@ -21,7 +21,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from reporting import print_header, print_machine, print_row
+from measuring import print_header, print_machine, print_row
 
 from elman.text.time_machine import time_machine
 

@@ -18,12 +18,18 @@ from importlib import import_module
 from typing import Any
 
 import numpy as np
-from limits import VOCAB
-from reporting import print_header, print_machine, print_row
-from turns import Work, answer, started, take_turns
-from updates import built
-
-from frameworks import ENVIRONMENT
+from measuring import (
+    ENVIRONMENT,
+    VOCAB,
+    Work,
+    answer,
+    print_header,
+    print_machine,
+    print_row,
+    started,
+    take_turns,
+)
+from sizes import built
 
 HIDDEN = 256
 CHARACTERS = 1_000_000

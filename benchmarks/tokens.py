@@ -20,8 +20,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from quality import FOLDER, drawn
-from quality_contender import unused
+from quality import FOLDER, drawn, unused
 from quality_texts import OTHER_ALPHABETS, TEXTS, parts, split
 
 import elman

@@ -30,12 +30,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from reporting import print_header, print_machine, print_row
+from measuring import ENVIRONMENT, print_header, print_machine, print_row
 
 from elman.model import weights
 from elman.model.weights import Architecture
 from elman.text.time_machine import time_machine
-from frameworks import ENVIRONMENT
 
 sys.path.append(str(Path(__file__).parents[1]))  # the folder of tests
 from tests.hosts import Switched, reason_without_hosts, switched
