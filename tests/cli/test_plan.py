@@ -1,13 +1,11 @@
 """`elman plan`: what workers would take, before anything is started."""
 
 import json
-import re
 from pathlib import Path
 
 import pytest
 
 from elman.experiments import planning
-from elman.experiments.planning import Cost
 from elman.model import weights
 from elman.model.weights import Architecture
 from tests.conftest import BOOK, Command
@@ -16,23 +14,19 @@ from tests.conftest import BOOK, Command
 @pytest.fixture
 def fixed_costs(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine on which every update has the same costs; nothing is measured."""
-    monkeypatch.setattr(planning, "measure", lambda *_: Cost(seconds=2e-3, program=2e8))
+    monkeypatch.setattr(planning, "measure", lambda *_: (2e-3, 2e8))
 
 
-def test_a_plan_tells_memory_exchange_and_speed(
-    elman_process: Command, story: Path, tmp_path: Path
-) -> None:
+def test_a_plan_tells_memory_and_speed(elman_process: Command, story: Path, tmp_path: Path) -> None:
     own = (*BOOK, "--hidden", "16", "--batch-size", "16")
     done = elman_process("plan", story, *own, "--workers", "4")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    (heading,) = [line.split() for line in lines if line.split()[:1] == ["workers"]]
-    assert heading == [
-        "workers", "tokens/s", "efficiency", "epoch", "update", "exchange", "moved", "memory",
-    ]  # fmt: skip
+    (heading,) = [line for line in lines if line.startswith("workers")]
+    assert heading.split() == ["workers", "tokens/s", "update", "ms", "epoch", "s", "memory", "MB"]
     rows = [line.split()[0] for line in lines if line.split()]
     assert [word for word in rows if word.isdigit()] == ["1", "2", "4"]
-    assert "update   512 tokens" in lines[1]
+    assert "update  512 tokens" in lines[1]
     assert "memory of the first worker" in done.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["story.txt"]
 
@@ -49,16 +43,6 @@ def test_a_plan_tells_why_it_ends_before_the_workers_that_are_asked(
     assert done.returncode == 0, done.stderr
     cure = "require more --shards or a larger --batch-size"
     assert done.stdout.splitlines()[-1] == f"more than 2 workers {cure}"
-
-
-@pytest.mark.usefixtures("fixed_costs")
-def test_a_model_that_a_machine_does_not_hold_is_planned_and_told(
-    elman: Command, story: Path
-) -> None:
-    own = (*BOOK, "--hidden", "65536", "--layers", "4")
-    done = elman("plan", story, *own, "--workers", "2")
-    assert done.returncode == 0, done.stderr
-    assert re.search(r"^a worker needs \d+ GB, but this machine has \d", done.stdout, re.M)
 
 
 @pytest.mark.usefixtures("fixed_costs")
@@ -92,26 +76,23 @@ def test_a_partitioned_optimizer_is_planned_as_it_is_trained(elman: Command, sto
     found = json.loads(done.stdout)
     one, two = found["predictions"]
     assert one["memory"]["optimizer"] == 2 * two["memory"]["optimizer"]
-    assert two["exchanged"] == 3 * 4 * found["weights"] / 2
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (("--tokens", "1000"), "--tokens requires --vocab-size: give both"),
-        (("story.txt", "--tokens", "1000"), "--tokens conflicts with a text, got story.txt"),
+        (("story.txt", "--tokens", "1000"), "--tokens conflicts with text, got story.txt"),
         (("--tokens", "1", "--vocab-size", "9"), "tokens must be 2 or more, got 1"),
         (("story.txt", "--workers", "0"), "workers must be 1 or more, got 0"),
         (("story.txt", "--workers", "2000"), "workers must be 1024 or less, got 2000"),
-        (("story.txt", "--latency", "-1"), "latency must be a finite number of 0 or more, got -1"),
-        (("story.txt", "--bandwidth", "0"), "bandwidth must be a finite number above 0, got 0"),
         (("story.txt", "--framework", "mxnet"), "a plan requires a framework with workers (numba"),
         (("none.txt",), "there is no file none.txt"),
         ((), "a plan requires the path of your text, or --tokens and --vocab-size"),
         (("story.txt", *BOOK, "--batch-size", "8", "--shards", "16"), "got a batch size of 8 and"),
         (
             ("--lines", "--tokens", "99", "--vocab-size", "9"),
-            "--lines requires a text, got --lines and --tokens",
+            "--tokens conflicts with lines, got True",
         ),
     ],
 )

@@ -191,15 +191,12 @@ def plan(
     text: TextLike = TIME_MACHINE,
     *more_texts: TextLike,
     workers: int = 8,
-    bandwidth: float = 10.0,
-    latency: float = 100.0,
     tokens: int | None = None,
     **options: Unpack[TrainOptions],
 ) -> Any:
     """Predict memory and speed of a training with workers, without starting it.
 
     - `workers`: largest number of workers.
-    - `bandwidth`, `latency`: gigabits per second, and microseconds of a round trip, between them.
     - `tokens`: tokens of a training part that does not exist yet; `vocab_size` is its vocabulary.
     - `options`: options of the training.
 
@@ -210,7 +207,7 @@ def plan(
     require_keywords("plan", options, list(TrainOptions.__annotations__))
     with tempfile.TemporaryDirectory(prefix="elman-") as folder:
         given = settings_of(text, more_texts, options, Path(folder))
-        return planning.plan(given, workers, bandwidth, latency, tokens)
+        return planning.plan(given, workers, tokens)
 
 
 class Facts(dict[str, Any]):

@@ -189,6 +189,11 @@ def _aligned(table: Mapping[str, Sequence[str]], align: Callable[[str, int], str
     return found
 
 
+def in_rows(columns: Mapping[str, Sequence[str]]) -> list[str]:
+    """Rows of a table of right-aligned columns, below their headings."""
+    return _lines(_aligned(columns, str.rjust))
+
+
 def _lines(columns: Iterable[Column]) -> list[str]:
     """Rows of a table of aligned columns."""
     return ["  ".join(row).rstrip() for row in zip(*columns, strict=True)]

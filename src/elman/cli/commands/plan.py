@@ -16,14 +16,6 @@ def plan(
     workers: Annotated[
         int, typer.Option(rich_help_panel="Plan", help="Workers of the largest plan.")
     ] = 8,
-    bandwidth: Annotated[
-        float,
-        typer.Option(rich_help_panel="Plan", help="Gigabits per second to and from each worker."),
-    ] = 10.0,
-    latency: Annotated[
-        float,
-        typer.Option(rich_help_panel="Plan", help="Microseconds of a round trip between workers."),
-    ] = 100.0,
     tokens: Annotated[
         int | None,
         typer.Option(
@@ -38,12 +30,12 @@ def plan(
     """Predict memory and speed of a training with workers, without starting it.
 
     A worker is a process with a machine like this one, or a GPU. The options describe a training of
-    `elman train`. The speed is measured here, and the exchange between workers is calculated.
+    `elman train`. The speed is measured here; the time of an exchange between workers is left out.
     """
     from elman.experiments import planning
 
     given = settings_given(context, options)
-    made = planning.plan(given, workers, bandwidth, latency, tokens)
+    made = planning.plan(given, workers, tokens)
     if as_json:
         print_json(made.to_dict())
     else:
