@@ -18,7 +18,7 @@ LISTED = {
     "Cell": "",
     "Checkpoints": "stop",
     "Classifier": f"{STEPS} accuracy layer_summary",
-    "Codec": "line_end has_same_tokens prefix_ids text line spelling",
+    "Codec": "line_end has_same_tokens prefix_ids text written spelling",
     "DataModule": "get_dataloader train_dataloader val_dataloader get_tensorloader",
     "Layers": "forward backward",
     "LinearRegression": "forward loss setup get_w_b",

@@ -6,18 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from elman.inference.pair_model import PairModel
-from elman.text.pair_codec import (
-    END,
-    OF_SOURCES,
-    OF_TARGETS,
-    PADDING,
-    PairCodec,
-    Side,
-    make,
-    tokens,
-    vocabulary,
-)
+from elman.inference.translation import PairModel
+from elman.text.codec import END, PADDING, Codec, ended, of_pairs, tokenizer_of_pairs
 
 LETTERS = "abcdefgh"
 STEPS = 8
@@ -32,7 +22,7 @@ class Copying:
 
     xp = SimpleNamespace(numpy=np.asarray)
 
-    def __init__(self, codec: PairCodec) -> None:
+    def __init__(self, codec: Codec) -> None:
         self.codec = codec
         self.calls = 0
         self.broken = False
@@ -44,7 +34,7 @@ class Copying:
     def decoded(self, ids: Any, state: Any) -> tuple[Any, Any]:
         self.calls += 1
         state = state.copy()
-        vocab = self.codec.target.vocab
+        vocab = self.codec.vocab
         logits = np.zeros((*ids.shape, len(vocab)), np.float32)
         for step in range(ids.shape[1]):
             for row in range(len(ids)):
@@ -57,18 +47,16 @@ class Copying:
         return (logits + np.nan if self.broken else logits), state
 
 
-def codec_of(sources: str = "char", targets: str = "char") -> PairCodec:
+def codec_of(sources: str = "char", targets: str = "char") -> Codec:
     """A codec of letters."""
-    sides = []
-    for name, symbols in ((sources, OF_SOURCES), (targets, OF_TARGETS)):
-        text = LETTERS if name == "char" else " ".join(LETTERS)
-        used = make(name, [text])
-        sides.append(Side(used, vocabulary(used, tokens(used, [text]), symbols)))
-    return PairCodec(*sides, STEPS)
+    texts = [LETTERS if name == "char" else " ".join(LETTERS) for name in (sources, targets)]
+    used = [*map(tokenizer_of_pairs, (sources, targets), texts)]
+    tokens = [ended(each, [text]) for each, text in zip(used, texts, strict=True)]
+    return of_pairs(used, *tokens, STEPS)
 
 
 def copying(
-    sources: str = "char", targets: str = "char", kind: Callable[[PairCodec], Any] = Copying
+    sources: str = "char", targets: str = "char", kind: Callable[[Codec], Any] = Copying
 ) -> PairModel:
     """A model of pairs that copies its source."""
     codec = codec_of(sources, targets)

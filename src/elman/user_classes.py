@@ -67,7 +67,6 @@ class DataAttributes(Attributes):
 
     batch_size: int = 1
     codec: Any = None
-    pair_codec: Any = None
     vocab: Any = None
     loss_without_context: Callable[[], float] = _unknown_loss
     sizes_in_characters: Any = None

@@ -27,7 +27,7 @@ from elman.model.weights import Architecture, initial
 from elman.numpy import RNN, RNNLM, TextFile, Trainer, build
 from elman.text import text_files
 from elman.text.codec import Codec
-from elman.text.line_blocks import by_part
+from elman.text.text_files import by_part
 from elman.text.tokenizers import tokenizer
 from elman.text.vocab import Vocab
 
@@ -337,8 +337,8 @@ def test_a_model_of_lines_is_saved_and_loaded_as_one(tmp_path: Path) -> None:
     assert codec.prefix_ids("ab") == [codec.line_end, *codec.vocab[["a", "b"]]]
     with pytest.raises(ElmanError, match="a line must not contain a line end"):
         codec.prefix_ids("a\nb")
-    assert codec.line([*codec.prefix_ids("ab"), codec.line_end, 2]) == "ab"
-    assert codec.line(codec.prefix_ids("ab")) == "ab"
+    assert codec.written([*codec.prefix_ids("ab"), codec.line_end, 2]) == "ab"
+    assert codec.written(codec.prefix_ids("ab")) == "ab"
     written = load(tmp_path / "run").predict("ab", 300)
     assert written.startswith("ab")
     assert "\n" not in written

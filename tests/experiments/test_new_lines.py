@@ -45,7 +45,7 @@ def test_a_line_is_what_follows_the_start_up_to_the_end(framework: str, prefix: 
     assert ids[0] == CODEC.line_end
     for seed in range(3, 33):
         added = language_model.generate(model_of(), ids, 60, sampler, seed)
-        wanted.append(CODEC.line([*ids, *added]))
+        wanted.append(CODEC.written([*ids, *added]))
     assert max(map(len, wanted)) > new_lines_at_once()
     found = written(model_of(framework), 30, tokens=60, seed=3, prefix=prefix)
     assert found == wanted

@@ -94,7 +94,7 @@ def test_the_tokens_of_every_tokenizer_lie_beside_the_graph(tokenizer: str, tmp_
     ids = greedy(
         session_of(out / "step.onnx"), model.codec.prefix_ids("Once"), 20, model.codec.vocab.unk
     )
-    assert model.codec.line(ids) == model.predict("Once", 20)
+    assert model.codec.written(ids) == model.predict("Once", 20)
 
 
 def test_an_lstm_alone_has_a_second_state(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 import elman as package
 from elman.errors import ElmanError
-from elman.inference.pair_model import PairModel
+from elman.inference.translation import PairModel
 from elman.runs import run, run_folder
 from elman.runs.loading import load_pairs
 from elman.runs.run import read_any_config

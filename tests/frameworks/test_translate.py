@@ -11,7 +11,7 @@ import pytest
 
 import elman as package
 from elman.files.atomic import new_folder
-from elman.inference.pair_model import PairModel
+from elman.inference.translation import PairModel
 from elman.runs import run as runs
 from elman.runs.saved import architecture_of
 from tests import pairs
@@ -46,7 +46,7 @@ def run_of(module: Any, trained: tuple[Any, Any], folder: Path) -> Path:
     values = module.seq2seq_weights(model)
     with new_folder(folder / "plurals") as part:
         arch = architecture_of(values)
-        runs.write(part, arch, values, data.pair_codec, "single", None, model.trainer.history)
+        runs.write(part, arch, values, data.codec, "single", None, model.trainer.history)
     return folder / "plurals"
 
 
@@ -87,7 +87,7 @@ def test_targets_of_a_model_with_attention_are_those_of_predict(module: Any, tra
     _, data = trained
     model = pairs.model_for(module, data, attention=True, lr=0.02)
     pairs.fit(module, model, data, 3)
-    found = PairModel(model, data.pair_codec, data.to_tensor).translate(WORDS[::9])
+    found = PairModel(model, data.codec, data.to_tensor).translate(WORDS[::9])
     assert [best.text for (best,) in found] == model.predict(WORDS[::9], data)
 
 

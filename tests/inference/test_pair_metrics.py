@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from elman.inference.pair_metrics import bleu, edit_distance, error_rate, exact_matches
+from elman.inference.evaluation import bleu, edit_distance, error_rate, exact_matches
 
 WORDS = st.lists(st.sampled_from("abc"), max_size=7)
 

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from elman.errors import ElmanError
-from elman.inference.pair_lines import TranslatedLines, blocks_of
-from elman.inference.pair_model import PairModel
+from elman.inference.translation import PairModel, sources_of, translated
 from elman.inference.writing_options import Translating
 from tests.copying import LETTERS, STEPS, copying
 
@@ -113,7 +112,7 @@ def test_symbols_are_what_spaces_separate() -> None:
 
 
 def lines(model: PairModel, *blocks: list[str]) -> list[tuple[str, str]]:
-    rows = TranslatedLines(model, blocks, Translating())
+    rows = translated(model, blocks, Translating())
     return [(line, *(best.text for best in found)) for batch in rows for line, found in batch]
 
 
@@ -135,7 +134,7 @@ def test_each_source_with_unknown_symbols_is_named_and_one_that_is_cut(
         "the model reads 8 tokens of a text, its end included: the end of "
         "'abcdefghabcdefgha...ghabcdefghabcdefgh' is left out",
     ]
-    assert copying().unknown(unknown) == ["ß", "ü", "ß"]
+    assert copying().codec.source.unknown(unknown) == ["ß", "ü", "ß"]
     caplog.clear()
     copying().translate([known, unknown])
     assert len(caplog.messages) == 1
@@ -177,12 +176,12 @@ def test_bleu_is_left_out_where_no_reference_has_4_symbols() -> None:
 
 def test_texts_that_are_given_are_bounded() -> None:
     with pytest.raises(ElmanError, match=r"must have 65,536 characters or fewer, got 1,000,000"):
-        blocks_of(["a" * 1_000_000])
+        sources_of(["a" * 1_000_000])
 
 
 def test_a_word_that_is_spelled_like_a_symbol_is_unknown() -> None:
     model = copying("word", "word")
-    assert model.unknown("a <eos> <pad> b") == ["<eos>", "<pad>"]
+    assert model.codec.source.unknown("a <eos> <pad> b") == ["<eos>", "<pad>"]
 
 
 def test_texts_longer_than_those_of_the_training_are_cut_and_warned_of(

@@ -83,9 +83,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with atomic.new_folder(folder / "run") as part:
         training.write(part)
     codec = codec_of()
-    arch = Architecture(
-        "gru", len(codec.target.vocab), 4, 1, 4, source_vocab=len(codec.source.vocab)
-    )
+    arch = Architecture("gru", len(codec.vocab), 4, 1, 4, source_vocab=len(codec.source.vocab))
     with atomic.new_folder(folder / "pairs") as part:
         run.write(part, arch, weights.initial(arch), codec, "single", None, ())
     return folder

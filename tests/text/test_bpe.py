@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from elman.errors import ElmanError
 from elman.text import bpe
+from elman.text.codec import BEGIN, END, PADDING, ended, of_pairs
 from elman.text.tokenizers import Tokenizer
 from elman.text.vocab import UNKNOWN, Vocab
 
@@ -142,6 +143,12 @@ def test_the_unknown_symbol_is_no_token_of_a_text() -> None:
     learned = bpe.learn(["<unk> <unk><unk>" * 99], 300)
     assert UNKNOWN not in learned.split("a <unk> b<unk>")
     assert learned.join([UNKNOWN, "a"]) == "�a"
+
+
+def test_the_unknown_symbol_of_a_target_is_a_replacement_character(learned: Tokenizer) -> None:
+    codec = of_pairs([learned, learned], [], ended(learned, ["the end"]), 9)
+    ids = codec.vocab[[BEGIN, *learned.split("the"), UNKNOWN, END, PADDING]]
+    assert codec.text(ids) == "the�"
 
 
 def test_learned_byte_pairs_are_read_from_a_file(learned: Tokenizer, tmp_path: Path) -> None:

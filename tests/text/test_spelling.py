@@ -13,10 +13,9 @@ from elman.inference.scoring import score_lines
 from elman.model.weights import Architecture, initial
 from elman.numpy import TextFile, build
 from elman.text.codec import Codec
-from elman.text.encoders import CODE_POINTS
 from elman.text.lines import LineReader
 from elman.text.spelling import Spelling
-from elman.text.tokenizers import tokenizer
+from elman.text.tokenizers import CODE_POINTS, tokenizer
 from elman.text.vocab import Vocab
 
 tokens = st.lists(st.text(st.sampled_from("abé 時"), min_size=1, max_size=5), max_size=20)

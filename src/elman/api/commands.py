@@ -16,9 +16,9 @@ from elman.api.training import settings_of, shares_given, text_path
 from elman.data.pair_texts import PairsLike
 from elman.errors import ElmanError, require_keywords
 from elman.files.paths import as_path
-from elman.inference.pair_metrics import PairEvaluation
-from elman.inference.pair_model import PairModel, Translation
+from elman.inference.evaluation import PairEvaluation
 from elman.inference.text_model import Score
+from elman.inference.translation import PairModel, Translation
 from elman.model.metrics import Evaluation
 from elman.runs.frameworks import framework_module
 from elman.runs.settings import CHOSEN, Settings

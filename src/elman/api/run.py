@@ -16,9 +16,9 @@ from elman.data.pair_texts import PairsLike
 from elman.errors import ElmanError
 from elman.files import atomic, regular
 from elman.files.paths import as_path
-from elman.inference.pair_metrics import PairEvaluation
-from elman.inference.pair_model import PairModel, Translation
+from elman.inference.evaluation import PairEvaluation
 from elman.inference.text_model import Score, scores
+from elman.inference.translation import PairModel, Translation
 from elman.model.metrics import Evaluation
 from elman.runs import describe, records, results, run, run_folder, runs
 from elman.text import in_memory
@@ -178,7 +178,7 @@ class Run:
         if codec.lines:
             prefix = ""
         else:
-            known = filter(codec.knows, ("\n", " "))
+            known = (text for text in ("\n", " ") if not codec.unknown(text))
             prefix = next(known, codec.text([int(codec.vocab.unk == 0)]))
         options = {"tokens": tokens, "temperature": temperature}
         written = (

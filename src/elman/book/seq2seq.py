@@ -11,12 +11,12 @@ from typing import Any
 from elman.errors import ElmanError, require_at_least, require_at_most, require_number
 from elman.inference.beams import beam_search
 from elman.inference.language_model import generate
-from elman.inference.pair_model import GREEDY, Reader
+from elman.inference.translation import GREEDY, Reader
 from elman.inference.writing_options import MAX_BEAMS
 from elman.model import weights
 from elman.model.optimizers import Optimizer
 from elman.model.weights import Architecture, Weights, of_part
-from elman.text.pair_codec import BEGIN, END
+from elman.text.codec import BEGIN, END
 from elman.user_classes import PairAttributes
 
 PARTS = ("encoder", "decoder")

@@ -19,8 +19,7 @@ from elman.data.sizes import Size
 from elman.errors import ElmanError, require_at_least, require_number, require_one_of
 from elman.files.download import DATA_URL, download, sha1
 from elman.files.paths import as_path, user_cache
-from elman.text import pair_codec
-from elman.text.pair_codec import BEGIN, END, PADDING, PairCodec
+from elman.text.codec import BEGIN, END, PADDING, Codec, ended
 from elman.text.vocab import Vocab
 from elman.valid_values import CHAR, WORD
 
@@ -179,13 +178,13 @@ class PairsFile(Pairs):
     """Pairs of a file of your own: on each line a source, a tab and its target.
 
     `num_steps` is the number of tokens of the longest text, unless it is given, with its end.
-    `pair_codec` is how its texts are read. With `by_length`, as in `elman train`, the texts of a
+    `codec` is how its texts are read. With `by_length`, as in `elman train`, the texts of a
     batch have similar lengths, and are cut to the longest one; sources only unless `whole_sources`.
     Otherwise all texts are padded to `num_steps`.
     """
 
     texts: PairTexts
-    pair_codec: PairCodec
+    codec: Codec
     by_length = False
     whole_sources = True
     val_sha256 = test_sha256 = ""  # there are no files for these parts
@@ -225,7 +224,7 @@ class PairsFile(Pairs):
     def of(
         cls,
         texts: PairTexts,
-        codec: PairCodec,
+        codec: Codec,
         batch_size: int,
         seed: int = 0,
         whole_sources: bool = True,
@@ -243,23 +242,22 @@ class PairsFile(Pairs):
         data._begin(texts, codec)
         return data
 
-    def _begin(self, texts: PairTexts, codec: PairCodec) -> None:
+    def _begin(self, texts: PairTexts, codec: Codec) -> None:
         """Number the tokens of the pairs."""
         self.texts = texts
         self.text_sha256 = texts.sha256
-        self.pair_codec = codec
+        self.codec = codec
         self.num_steps = codec.num_steps
         self.num_train = texts.num_train
-        self.separator = codec.target.separator
-        vocabularies = codec.source.vocab, codec.target.vocab
+        self.separator = codec.tokenizer.join(("", ""))
+        vocabularies = codec.source.vocab, codec.vocab
         self.arrays, *_ = self._numbered(texts.sources, texts.targets, vocabularies)
         self.src_vocab, self.tgt_vocab = vocabularies
 
     def build(self, src_sentences: Sequence[str], tgt_sentences: Sequence[str]) -> tuple[Any, ...]:
         """Arrays of pairs of texts, in the data set's vocabularies."""
-        codec = self.pair_codec
-        src = pair_codec.tokens(codec.source.tokenizer, src_sentences)
-        tgt = pair_codec.tokens(codec.target.tokenizer, tgt_sentences)
+        sources, targets = self.texts.tokenizers
+        src, tgt = ended(sources, src_sentences), ended(targets, tgt_sentences)
         return self._numbered(src, tgt, (self.src_vocab, self.tgt_vocab))[0]
 
     def get_dataloader(self, train: bool) -> Loader:
@@ -288,10 +286,10 @@ class PairsFile(Pairs):
 
     def trained(self) -> Size:
         """Size of the targets for training."""
-        return self.texts.size(np.arange(self.num_train), self.pair_codec)
+        return self.texts.size(np.arange(self.num_train), self.codec)
 
     def validated(self, batches: int) -> Size:
         """Size of the targets in the first `batches` of the validation part."""
         loader = self.val_dataloader()
         rows = np.concatenate([*islice(loader.order.numbers(), batches)])
-        return self.texts.size(self.num_train + rows, self.pair_codec)
+        return self.texts.size(self.num_train + rows, self.codec)

@@ -15,8 +15,7 @@ from elman.data.sizes import Size
 from elman.errors import ElmanError, shortened
 from elman.files.paths import as_path
 from elman.files.regular import open_regular
-from elman.text import pair_codec
-from elman.text.pair_codec import OF_SOURCES, OF_TARGETS, PairCodec, Side
+from elman.text.codec import END, Codec, ended, of_pairs, tokenizer_of_pairs
 from elman.text.spelling import Spelling
 from elman.text.text_files import STDIN, check_path
 from elman.text.tokenizers import Tokenizer
@@ -53,35 +52,24 @@ class PairTexts:
         """Tokens of the longest text."""
         return int(self.lengths.max())
 
-    def codec(self, num_steps: int) -> PairCodec:
+    def codec(self, num_steps: int) -> Codec:
         """Codec of these texts: their tokenizers, and vocabularies of the training pairs."""
-        vocabularies = [
-            pair_codec.vocabulary(
-                used, [text[:num_steps] for text in texts[: self.num_train]], symbols
-            )
-            for used, texts, symbols in zip(
-                self.tokenizers,
-                (self.sources, self.targets),
-                (OF_SOURCES, OF_TARGETS),
-                strict=True,
-            )
-        ]
-        source, target = map(Side, self.tokenizers, vocabularies)
-        return PairCodec(source, target, num_steps)
+        sources, targets = self.sources[: self.num_train], self.targets[: self.num_train]
+        return of_pairs(self.tokenizers, sources, targets, num_steps)
 
-    def size(self, rows: NDArray[np.int64], codec: PairCodec) -> Size:
+    def size(self, rows: NDArray[np.int64], codec: Codec) -> Size:
         """Size of the targets of some pairs, cut as the codec reads them.
 
         The end of a target counts as a character, as the end of a line does.
         """
-        vocab, steps = codec.target.vocab, codec.num_steps
+        vocab, steps = codec.vocab, codec.num_steps
         targets = [tokens[:steps] for tokens in map(self.targets.__getitem__, rows.tolist())]
         unknown = [token for tokens in targets for token in tokens if token not in vocab]
         join = self.tokenizers[1].join
-        texts = [join(token for token in tokens if token != pair_codec.END) for tokens in targets]
-        ended = sum(tokens[-1] == pair_codec.END for tokens in targets)
-        characters = sum(map(len, texts)) + ended
-        utf8_bytes = sum(len(text.encode()) for text in texts) + ended
+        texts = [join(token for token in tokens if token != END) for tokens in targets]
+        ends = sum(tokens[-1] == END for tokens in targets)
+        characters = sum(map(len, texts)) + ends
+        utf8_bytes = sum(len(text.encode()) for text in texts) + ends
         spelling = float(Spelling(vocab).costs(unknown).sum()) if unknown else 0.0
         return Size(sum(map(len, targets)), characters, utf8_bytes, len(unknown), spelling)
 
@@ -107,10 +95,10 @@ def read_pair_texts(
         )
     sides = [*zip(*pairs, strict=True)]
     used = [
-        pair_codec.make(name, side[:num_train])
+        tokenizer_of_pairs(name, side[:num_train])
         for name, side in zip(tokenizers, sides, strict=True)
     ]
-    sources, targets = map(pair_codec.tokens, used, sides)
+    sources, targets = map(ended, used, sides)
     return PairTexts(sources, targets, num_train, (used[0], used[1]), sha256_of(path))
 
 

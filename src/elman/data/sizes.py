@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 from elman.data.token_writer import PartSize, Tokens
 from elman.errors import ElmanError
 from elman.files.mapped import check_whole, drop_pages
-from elman.text.encoders import Ids
 from elman.text.spelling import Unknown
-from elman.text.tokenizers import Tokenizer
+from elman.text.tokenizers import Ids, Tokenizer
 from elman.text.vocab import Vocab
 
 COUNTED_IDS = 1 << 20  # read at a time

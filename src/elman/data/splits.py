@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elman.files.mapped import check_whole, drop_pages
-from elman.text.encoders import Ids
+from elman.text.tokenizers import Ids
 from elman.text.vocab import Vocab
 
 log = logging.getLogger("elman")

@@ -15,9 +15,8 @@ from elman.files.mapped import check_whole, drop_pages
 from elman.terms import Call
 from elman.text import codec
 from elman.text.codec import TOKENIZER_FILE, VOCAB_FILE, Codec
-from elman.text.encoders import Ids
 from elman.text.spelling import Unknown
-from elman.text.tokenizers import Tokenizer, check_newlines
+from elman.text.tokenizers import Ids, Tokenizer, check_newlines
 from elman.valid_values import MAX_VOCAB_SIZE
 
 FORMAT = 5
@@ -84,7 +83,7 @@ def write(folder: Path, text: TokenizedText) -> StoreMetadata:
         tokens.unknown,
         tokens.sources_sha256,
     )
-    codec.write_vocab(folder, tokens.vocab, tokenizer)
+    codec.write(folder, text.codec)
     json_files.write(folder / METADATA, asdict(metadata))
     return metadata
 

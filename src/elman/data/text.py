@@ -20,7 +20,7 @@ from elman.errors import ElmanError, in_words
 from elman.files.long_work import showing
 from elman.terms import Option
 from elman.text.codec import Codec
-from elman.text.encoders import Ids
+from elman.text.tokenizers import Ids
 
 log = logging.getLogger("elman")
 

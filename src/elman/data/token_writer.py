@@ -19,10 +19,9 @@ from numpy.typing import NDArray
 from elman.data.parts import PARTS, SPLIT, Shares, part_ends
 from elman.errors import ElmanError
 from elman.files import regular
-from elman.text.encoders import Ids
-from elman.text.line_blocks import LINE_END, by_part
 from elman.text.spelling import Spelling, Unknown
-from elman.text.tokenizers import Tokenizer
+from elman.text.text_files import LINE_END, by_part
+from elman.text.tokenizers import Ids, Tokenizer
 from elman.text.vocab import Vocab
 from elman.valid_values import MAX_VOCAB_SIZE
 

@@ -15,9 +15,9 @@ from elman.data.store import TokenizedText
 from elman.data.token_writer import Tokens, TokenWriter
 from elman.files.long_work import Report, no_report
 from elman.files.paths import os_error
-from elman.text import known_tokenizers, text_files
-from elman.text.codec import Codec
-from elman.text.line_blocks import LINE_END, by_part, line_blocks
+from elman.text import text_files
+from elman.text.codec import Codec, check_tokenizer, make_tokenizer
+from elman.text.text_files import LINE_END, by_part, nonempty_lines
 from elman.text.tokenizers import (
     UNIVERSAL,
     Tokenizer,
@@ -60,11 +60,11 @@ class TokenizerSettings:
 
     def __post_init__(self) -> None:
         check_newlines(self.newlines)
-        known_tokenizers.check(self.tokenizer, self.vocab_size, self.min_freq)
+        check_tokenizer(self.tokenizer, self.vocab_size, self.min_freq)
 
     def make(self, training: Callable[[], Iterator[str]]) -> Tokenizer:
         """Make the tokenizer; if it must be learned, learn it from some of the training part."""
-        return known_tokenizers.make(self.tokenizer, self.vocab_size, self.min_freq, training)
+        return make_tokenizer(self.tokenizer, self.vocab_size, self.min_freq, training)
 
 
 def tokenize_sources(
@@ -88,7 +88,7 @@ def tokenize_sources(
     start = _Start(training)
     used = settings.make(lambda: _training_sample(start, sources, settings))
     read: list[Iterable[str]] = [start, *others]
-    texts = [line_blocks(text) if settings.lines else pieces(text, used.cut) for text in read]
+    texts = [nonempty_lines(text) if settings.lines else pieces(text, used.cut) for text in read]
     tokens = _tokenize(texts, used, sources.shares, folder=folder)
     return TokenizedText(tokens, used, settings.newlines)
 
@@ -169,7 +169,7 @@ def _training_sample(start: _Start, sources: Sources, settings: TokenizerSetting
     else:
         blocks = iter(whole)
     if settings.lines:
-        return (LINE_END.join(by_part(each, shares)[0]) for each in line_blocks(blocks))
+        return (LINE_END.join(by_part(each, shares)[0]) for each in nonempty_lines(blocks))
     most = None if whole is None else round(shares[0] * sum(map(len, whole)))
     return _first(pieces(blocks, cut_before_space), most)
 

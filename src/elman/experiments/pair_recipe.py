@@ -13,7 +13,7 @@ from elman.experiments.recipe import minutes
 from elman.model import weights
 from elman.model.weights import DECODER, ENCODER, PAIR_CELL, Architecture
 from elman.runs.settings import DEFAULT_LINE, Settings
-from elman.text.pair_codec import PairCodec
+from elman.text.codec import Codec
 from elman.valid_values import ADDITIVE
 
 USUAL_SHARE = 0.999  # of the pairs, whose texts are read whole
@@ -46,11 +46,11 @@ class PairFacts:
     speed: float
 
     @classmethod
-    def of(cls, texts: PairTexts, codec: PairCodec, speed: float) -> "PairFacts":
+    def of(cls, texts: PairTexts, codec: Codec, speed: float) -> "PairFacts":
         """Facts of some pairs, read with this codec."""
         steps = codec.num_steps
         targets = int(np.minimum(texts.lengths[1, : texts.num_train], steps).sum())
-        vocabularies = len(codec.source.vocab), len(codec.target.vocab)
+        vocabularies = len(codec.source.vocab), len(codec.vocab)
         return cls(texts.num_train, steps, targets, vocabularies, speed)
 
     @property

@@ -10,14 +10,14 @@ import numpy as np
 from elman.data.pair_texts import Pair, PairTexts
 from elman.experiments.choice import Choice
 from elman.experiments.train import SAMPLE_LINES, SAMPLE_TEMPERATURE, SAMPLE_TOKENS, Training
-from elman.inference.pair_model import PairModel, warn_of_unknown
+from elman.inference.translation import PairModel, warn_of_unknown
 from elman.model import weights
 from elman.model.metrics import Evaluation, bits_per_character
 from elman.model.options import SINGLE
 from elman.model.weights import PAIR_CELL, Architecture, Weights
 from elman.runs import run
 from elman.runs.settings import Settings
-from elman.text.pair_codec import PADDING, PairCodec
+from elman.text.codec import PADDING, Codec
 from elman.training.callback import Callback
 from elman.training.checkpoint import Checkpoint
 from elman.training.schedule import Learned
@@ -36,14 +36,14 @@ class PairTraining(Training):
         assert choice.pairs is not None
         settings, texts = choice.settings, choice.pairs
         _tell_cut(texts, settings.seq_len)
-        self.pair_codec = texts.codec(settings.seq_len)
+        codec = texts.codec(settings.seq_len)
         self.held = _held_out(texts)
         sources, targets = zip(*self.held, strict=True)
-        warn_of_unknown("validation sources", self.pair_codec.source, sources)
-        warn_of_unknown("validation targets", self.pair_codec.target, targets)
+        warn_of_unknown("validation sources", codec.source, sources)
+        warn_of_unknown("validation targets", codec, targets)
         of = choice.framework.PairsFile.of
         whole_sources = settings.attention != ADDITIVE
-        return of(texts, self.pair_codec, settings.batch_size, settings.seed, whole_sources)
+        return of(texts, codec, settings.batch_size, settings.seed, whole_sources)
 
     def fit(self, *callbacks: Callback, resume: Checkpoint | None = None) -> None:
         """Train as a language model, until nothing is left to learn."""
@@ -52,13 +52,13 @@ class PairTraining(Training):
     def _model(self, values: Weights | None) -> Any:
         """The model with initial weights."""
         settings = self.settings
-        arch = architecture(settings, self.pair_codec)
+        arch = architecture(settings, self.codec)
         weights.require_memory(arch, 2 * (2 + settings.numbers))
         initial = weights.initial(arch, settings.seed)
         return self.framework.build_seq2seq(
             arch,
             initial,
-            tgt_pad=self.pair_codec.target.vocab[PADDING],
+            tgt_pad=self.codec.vocab[PADDING],
             lr=settings.lr,
             dropout=settings.dropout,
             seed=settings.seed,
@@ -83,7 +83,7 @@ class PairTraining(Training):
         edits = accumulate(max(map(len, targets[source])) ** 2 for source in drawn)
         number = max(1, sum(total <= MAX_EDITS for total in edits))
         measured = drawn[: min(number, MAX_MEASURED)]
-        model = PairModel(self.model, self.pair_codec, self.data.to_tensor)
+        model = PairModel(self.model, self.codec, self.data.to_tensor)
         found = model.measured([(source, each) for source in measured for each in targets[source]])
         if len(measured) == len(drawn):
             return found.quality()
@@ -117,15 +117,15 @@ class PairTraining(Training):
     def write(self, folder: Path) -> None:
         """Fill `folder` with the run, except for the curves."""
         values = self.framework.seq2seq_weights(self.model)
-        arch = architecture(self.settings, self.pair_codec)
+        arch = architecture(self.settings, self.codec)
         history = self.trainer.history
-        run.write(folder, arch, values, self.pair_codec, SINGLE, self._record(), history)
+        run.write(folder, arch, values, self.codec, SINGLE, self._record(), history)
 
 
-def architecture(settings: Settings, codec: PairCodec) -> Architecture:
+def architecture(settings: Settings, codec: Codec) -> Architecture:
     """Architecture of a model with these settings."""
     attention = settings.attention == ADDITIVE
-    sizes = len(codec.target.vocab), settings.hidden, settings.layers, settings.embedding
+    sizes = len(codec.vocab), settings.hidden, settings.layers, settings.embedding
     source = len(codec.source.vocab)
     return Architecture(PAIR_CELL, *sizes, source_vocab=source, attention=attention)
 

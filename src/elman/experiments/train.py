@@ -31,7 +31,7 @@ from elman.runs.records import RunSettings, TrainingRecord
 from elman.runs.settings import Settings
 from elman.setting_fields import values_of
 from elman.text.codec import Codec
-from elman.text.encoders import Ids
+from elman.text.tokenizers import Ids
 from elman.training.callback import Callback
 from elman.training.checkpoint import Checkpoint
 from elman.training.history import best_epoch
@@ -137,7 +137,7 @@ class Training:
     def prefix(self) -> list[int]:
         """Ids that samples begin with."""
         if self.codec.lines:
-            return [self.codec.line_end]
+            return self.codec.start
         if self.settings.text == TIME_MACHINE:
             return self.codec.prefix_ids(BOOKS_PREFIX)
         return _first_words(self.data.train, self.codec)
@@ -231,7 +231,7 @@ def continued(
     """A text that begins with the ids of a prefix; a single line for a model of lines."""
     sampler = Sampler(temperature, excluded=(codec.vocab.unk,))
     ids = [*prefix, *generate(model, prefix, tokens, sampler, seed)]
-    return codec.line(ids) if codec.lines else codec.text(ids)
+    return codec.written(ids)
 
 
 def _first_words(training: Ids, codec: Codec) -> list[int]:

@@ -19,7 +19,6 @@ from elman.model.weights import Architecture, checked
 from elman.runs import records
 from elman.runs import run as runs
 from elman.text.codec import Codec
-from elman.text.lines import border_ids
 from elman.text.tokenizers import Units
 from elman.text.vocab import UNKNOWN
 
@@ -125,7 +124,7 @@ def _codec(codec: Codec) -> dict[str, Any]:
     tokenizer, tokens, unknown = codec.tokenizer, codec.vocab.idx_to_token, codec.vocab.unk
     tokenizer.require_units(UNITS, "a page")
     of_bytes = tokenizer.has_byte_tokens
-    start, _ = border_ids(codec)
+    start = codec.border
     return {
         "units": tokenizer.units,
         "pattern": _in_javascript(tokenizer.pattern),

@@ -306,7 +306,7 @@ def predict(model: Any, prefix: str, num_preds: int, vocab: Vocab | None) -> str
     ids = used.vocab[list(prefix)] if as_in_the_book else used.prefix_ids(prefix)
     sampler = Sampler(temperature=0, excluded=(used.vocab.unk,))
     all_ids = [*ids, *generate(model, ids, num_preds, sampler)]
-    return used.line(all_ids) if used.lines else used.text(all_ids)
+    return used.written(all_ids)
 
 
 def _codec(model: Any, vocab: Vocab | None) -> Codec:

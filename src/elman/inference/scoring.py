@@ -15,7 +15,7 @@ from elman.inference import language_model
 from elman.inference.dynamic import AdaptingModel
 from elman.text import text_files
 from elman.text.codec import Codec
-from elman.text.lines import LineReader, Lines, border_ids
+from elman.text.lines import LineReader, Lines
 from elman.text.tokenizers import clean
 
 log = logging.getLogger("elman")
@@ -178,7 +178,8 @@ class ScoredText:
             if len(self._unknown) == NAMED_LINES:
                 self._more += 1
                 continue
-            found = codec.unknown(clean(lines.texts[n]) if codec.clean else lines.texts[n])
+            read = clean(lines.texts[n]) if codec.clean else lines.texts[n]
+            found = sorted({*codec.unknown(read)})
             named = ", ".join(map(shortened, found[:NAMED_TOKENS]))
             more = ", ..." * (len(found) > NAMED_TOKENS)
             self._unknown.append(f"{named}{more} in line {self._lines + n + 1:,}")
@@ -188,7 +189,7 @@ class ScoredText:
         """Say which of the lines read so far are empty."""
         if self._empty:
             more = f" and {self._empty - 1:,} more are" if self._empty > 1 else " is"
-            predicted = "only the line end" if border_ids(self.model.codec)[1] else "nothing"
+            predicted = "only the line end" if self.model.codec.border else "nothing"
             log.info("line %s%s empty: %s is predicted", f"{self._first_empty:,}", more, predicted)
 
     def warn_of_unknown(self) -> None:

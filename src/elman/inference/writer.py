@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from elman.inference import language_model
 from elman.text.codec import Codec
-from elman.text.line_blocks import LINE_END
 
 LOGITS_AT_ONCE = 1 << 20  # of a text that is read
 
@@ -31,7 +30,7 @@ class Token(NamedTuple):
 class Writer:
     """A text that is written after a prefix.
 
-    - `codec`: a text ends at a line end if the codec is of lines.
+    - `codec`: a text also ends at its `stops`.
     - `left`: number of tokens that may follow.
     - `stop`: texts that end the text when one of them occurs; it is omitted.
     - `top`: number of likeliest tokens in the place of each; None for no log-probabilities.
@@ -52,7 +51,7 @@ class Writer:
         self.left, self.tokens = left, list[Token]()
         self.finish_reason = None if left else "length"
         self._codec, self._decoder = codec, Decoder(codec)
-        self._finder = StopFinder((*stop, LINE_END) if codec.lines else stop)
+        self._finder = StopFinder((*stop, *codec.stops))
         self._top, self._decoded = top, decoded
         self._all = left
         # The last ids, and what the decoder held back before them.

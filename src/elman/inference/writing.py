@@ -13,7 +13,6 @@ from elman.inference.sampling import Sampler
 from elman.inference.writer import Writer
 from elman.inference.writing_options import Writing
 from elman.text.codec import Codec
-from elman.text.line_blocks import LINE_END
 
 log = logging.getLogger("elman")
 
@@ -104,7 +103,7 @@ def _pieces(
 ) -> Iterator[str]:
     """Yield the text of a prefix and its continuation, up to a stop text."""
     writer = Writer(codec, asked.tokens, asked.stop)
-    before = writer.begin(prefix[1:] if codec.lines else prefix)
+    before = writer.begin(prefix[len(codec.start) :])
     for ids in added:  # the prefix comes with the first ids, unless the model is broken
         yield before + writer.take(ids)
         before = ""
@@ -118,7 +117,7 @@ def _searched(
 ) -> Iterator[Iterator[str]]:
     assert asked.beams is not None
     codec = model.codec
-    stops = (*asked.stop, LINE_END) if codec.lines else asked.stop
+    stops = *asked.stop, *codec.stops
     tail = 4 * max(map(len, stops), default=0) + 4  # tokens in which a stop text may end
 
     def ended(ids: Sequence[int]) -> bool:

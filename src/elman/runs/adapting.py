@@ -16,8 +16,8 @@ from elman.runs import run
 from elman.runs.frameworks import module_of
 from elman.runs.records import TrainingRecord
 from elman.text.codec import Codec
-from elman.text.encoders import Ids
 from elman.text.in_memory import TextLike
+from elman.text.tokenizers import Ids
 from elman.valid_values import TIME_MACHINE
 
 log = logging.getLogger("elman")

@@ -5,8 +5,8 @@ from typing import Any
 
 from elman.data.pair_texts import PairsLike, pairs_of
 from elman.errors import ElmanError
-from elman.inference.pair_metrics import PairEvaluation
-from elman.inference.pair_model import PairModel
+from elman.inference.evaluation import PairEvaluation
+from elman.inference.translation import PairModel
 from elman.model.options import SINGLE, check_precision, precision_in
 from elman.runs import run
 from elman.runs.frameworks import (
@@ -16,7 +16,7 @@ from elman.runs.frameworks import (
     fastest_framework,
     framework_module,
 )
-from elman.text.pair_codec import PADDING
+from elman.text.codec import PADDING
 
 
 def load(folder: Path, framework: str | None = None, precision: str | None = None) -> Any:
@@ -54,7 +54,7 @@ def load_pairs(folder: Path, framework: str | None = None) -> PairModel:
     framework = framework or default_for_pairs()
     check_has_pairs(framework)
     module = framework_module(framework)
-    model = module.build_seq2seq(arch, weights, tgt_pad=codec.target.vocab[PADDING])
+    model = module.build_seq2seq(arch, weights, tgt_pad=codec.vocab[PADDING])
     model.codec = codec
     return PairModel(model, codec, module.DataModule().to_tensor)
 

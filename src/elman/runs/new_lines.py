@@ -19,7 +19,7 @@ from elman.runs import run
 from elman.terms import Option
 from elman.text import text_files
 from elman.text.codec import Codec
-from elman.text.line_blocks import LINE_END, line_blocks
+from elman.text.text_files import LINE_END, nonempty_lines
 from elman.text.tokenizers import with_newlines
 
 MIN_DRAWN = 64  # lines drawn at a time
@@ -68,10 +68,10 @@ class KnownLines:
         """Yield all known lines in chunks."""
         for path in self.paths:
             if path.is_dir():
-                yield from line_blocks(_text_of(path))
+                yield from nonempty_lines(_text_of(path))
             else:
                 blocks = with_newlines(text_files.blocks([path]), self.codec.newlines)
-                yield from line_blocks(blocks)
+                yield from nonempty_lines(blocks)
 
 
 def _texts_of(folder: Path) -> tuple[list[Path], str]:

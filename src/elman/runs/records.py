@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from elman.data.sizes import Size
-from elman.errors import ElmanError, require_at_least, require_at_most
+from elman.errors import ElmanError, require_at_least, require_at_most, require_one_of
 from elman.files import json_files
 from elman.model import weights
 from elman.model.cell_checks import check_fingerprint
@@ -13,7 +13,8 @@ from elman.model.cells import CellError
 from elman.model.options import SINGLE, check_precision
 from elman.model.registry import cell_named
 from elman.runs.settings import Settings
-from elman.text import pair_codec, tokenizers
+from elman.text import tokenizers
+from elman.valid_values import PAIR_TOKENIZERS
 
 MAX_JSON_BYTES = 1 << 20  # settings are small
 MAX_PAIR_STEPS = 1 << 16  # tokens of a text: a line has no more bytes
@@ -100,8 +101,8 @@ class Config:
         if not self.is_of_pairs:
             tokenizers.check_name(self.tokenizer)
             return
-        pair_codec.check(self.tokenizer)
-        pair_codec.check(self.target_tokenizer, "target_tokenizer")
+        names = {"tokenizer": self.tokenizer, "target_tokenizer": self.target_tokenizer}
+        require_one_of(PAIR_TOKENIZERS, **names)
         require_at_least(1, num_steps=self.num_steps)
         require_at_most(MAX_PAIR_STEPS, num_steps=self.num_steps)
 

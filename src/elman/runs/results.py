@@ -12,8 +12,7 @@ from elman.files import regular
 from elman.model.metrics import Evaluation, bits_per_character, perplexity
 from elman.runs import records, run_folder
 from elman.setting_fields import values_of
-from elman.text.codec import TOKENIZER_FILE, VOCAB_FILE
-from elman.text.pair_codec import TARGET
+from elman.text.codec import TARGET, TOKENIZER_FILE, VOCAB_FILE
 from elman.training.history import Epoch, best_epoch, passes_in_words
 from elman.valid_values import TIME_MACHINE
 

@@ -25,9 +25,8 @@ from elman.runs.records import (
 )
 from elman.runs.run_folder import CONFIG, TRAINING, suggestion
 from elman.terms import Call, resuming
-from elman.text import codec, pair_codec
+from elman.text import codec
 from elman.text.codec import Codec
-from elman.text.pair_codec import PairCodec
 from elman.training.curve_files import Scales, save_curves
 from elman.training.history import Epoch
 from elman.valid_values import CHAR, MAX_EPOCHS
@@ -48,26 +47,25 @@ def write(
     folder: Path,
     arch: weights.Architecture,
     values: weights.Weights,
-    used: Codec | PairCodec,
+    used: Codec,
     precision: str,
     training: TrainingRecord | None,
     history: Sequence[Epoch],
 ) -> None:
     """Fill `folder` with a run except for the curves; config.json comes last."""
-    if isinstance(used, PairCodec):
+    if used.source is not None:
         config = Config(
             arch,
             used.source.tokenizer.name,
             clean=False,
             training=training,
-            target_tokenizer=used.target.tokenizer.name,
+            target_tokenizer=used.tokenizer.name,
             num_steps=used.num_steps,
         )
-        pair_codec.write(folder, used)
     else:
         how = used.tokenizer.name, used.clean, training, used.newlines, precision, used.lines
         config = Config(arch, *how, fingerprint(cell_named(arch.cell)))
-        codec.write_vocab(folder, used.vocab, used.tokenizer)
+    codec.write(folder, used)
     tensors.write(folder / WEIGHTS, values)
     atomic.write(folder / "history.csv", _history(history, config.training))
     json_files.write(folder / CONFIG, asdict(config))
@@ -238,12 +236,12 @@ def _epoch(row: list[str], columns: Sequence[str], number: int) -> Epoch:
     )
 
 
-def read_pairs(folder: Path) -> tuple[weights.Architecture, weights.Weights, PairCodec]:
+def read_pairs(folder: Path) -> tuple[weights.Architecture, weights.Weights, Codec]:
     """Read architecture, weights and codec of a run of pairs, checked against each other."""
     config = read_pair_config(folder)
     arch = config.architecture
     names = config.tokenizer, str(config.target_tokenizer)
-    used = pair_codec.read(folder, (arch.source_vocab, arch.vocab), names, config.num_steps)
+    used = codec.read_pair(folder, (arch.source_vocab, arch.vocab), names, config.num_steps)
     return arch, weights.load(folder / WEIGHTS, arch), used
 
 

@@ -17,8 +17,7 @@ from elman.files import atomic, json_files, regular
 from elman.files.paths import exists
 from elman.runs.records import RunSettings, checked_record, read_value
 from elman.terms import Option, Term, resuming, training_from
-from elman.text.codec import VOCAB_FILE
-from elman.text.pair_codec import TARGET
+from elman.text.codec import TARGET, VOCAB_FILE
 from elman.training import checkpoint
 
 CONFIG, TRAINING, CHECKPOINTS = "config.json", "training.json", "checkpoints"

@@ -19,7 +19,6 @@ from elman.model.weights import DECODER, ENCODER, PAIR_CELL, Architecture, Weigh
 from elman.runs import run
 from elman.runs.records import TrainingRecord
 from elman.runs.settings import Settings
-from elman.text.pair_codec import PairCodec
 from elman.training.history import Epoch, best_epoch
 from elman.training.schedule import Best, Schedule
 from elman.user_classes import UNSET, Attributes
@@ -144,7 +143,7 @@ def _settings(given: Mapping[str, Any]) -> Settings:
 def save_pairs(folder: Path, model: Any, module: Any, history: Sequence[Epoch]) -> None:
     """Write a trained or loaded Seq2Seq of a framework's module into a new run directory."""
     codec = model.codec
-    if not isinstance(codec, PairCodec):
+    if codec is None or codec.source is None:
         raise ElmanError(
             "an encoder-decoder must be trained on a PairsFile or loaded to be saved: fit it first"
         )
@@ -160,7 +159,7 @@ def save_pairs(folder: Path, model: Any, module: Any, history: Sequence[Epoch]) 
     values = module.seq2seq_weights(model)
     arch = architecture_of(values)
     weights.check(values, arch)
-    sizes = len(codec.source.vocab), len(codec.target.vocab)
+    sizes = len(codec.source.vocab), len(codec.vocab)
     if sizes != (arch.source_vocab, arch.vocab):
         raise ElmanError(
             f"a model must have as many tokens as its pairs, got {arch.source_vocab} and "

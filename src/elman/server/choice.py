@@ -10,7 +10,7 @@ from elman.errors import ElmanError
 from elman.inference.writer import Decoder, Token, Writer, tokens_read
 from elman.server.completion_request import CompletionRequest, Prompt
 from elman.text.codec import Codec
-from elman.text.line_blocks import LINE_END
+from elman.text.text_files import LINE_END
 
 
 class Part(NamedTuple):
@@ -46,7 +46,7 @@ class ReadPrompt:
     def _read(self, unknown: bool) -> list[int]:
         codec = self._codec
         if isinstance(self._prompt, list):
-            return [codec.line_end, *self._prompt] if codec.lines else self._prompt
+            return [*codec.start, *self._prompt]
         ids = codec.prefix_ids(self._line(), unknown)
         return [*ids, codec.line_end] if self._ends else ids
 

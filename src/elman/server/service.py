@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from elman.errors import ElmanError
-from elman.inference.pair_model import PairModel
+from elman.inference.translation import PairModel
 from elman.server import translator
 from elman.server.access import Limits
 from elman.server.batcher import Batcher, QueueFullError, Result, Worker
@@ -111,7 +111,7 @@ class Service:
         choices = [
             Choice(model, asked, prompt, asked.seed + n) for n, prompt in enumerate(repeated)
         ]
-        return choices, sum(len(prompt.ids) - model.codec.lines for prompt in prompts)
+        return choices, sum(len(prompt.ids) - len(model.codec.start) for prompt in prompts)
 
     def _read(self, codec: Codec, prompt: Prompt, scored: bool) -> ReadPrompt:
         """A prompt within the limits. If it is only `scored`, it is read as by `elman score`."""
@@ -126,7 +126,7 @@ class Service:
                 "invalid_prompt",
                 "prompt",
             )
-        number = len(read.ids) - codec.lines
+        number = len(read.ids) - len(codec.start)
         if number > self.limits.max_prompt:
             raise ApiError(
                 400,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from elman.errors import ElmanError
-from elman.inference.pair_model import AT_ONCE, PairModel, Translation, check_line
+from elman.inference.translation import AT_ONCE, PairModel, Translation, check_line
 from elman.inference.writing_options import Translating
 from elman.server.access import Limits
 from elman.server.batcher import Deliver, Result, Worker
@@ -70,14 +70,14 @@ class Translator(Worker[TargetChoice]):
     def _part(self, choice: TargetChoice, targets: Sequence[Translation]) -> Part:
         """The target of a choice, cut to its most tokens."""
         best = targets[min(choice.place, len(targets) - 1)]
-        target = self._model.codec.target
+        target = self._model.codec
         tokens = target.tokenizer.split(best.text)
         is_whole = len(tokens) <= choice.most
         choice.finish_reason = "stop" if is_whole else "length"
         kept = tokens if is_whole else tokens[: choice.most]
         choice.kept = len(kept)
         text = best.text if is_whole else target.tokenizer.join(kept)
-        unknown = [*dict.fromkeys(self._model.unknown(choice.source))]
+        unknown = [*dict.fromkeys(self._model.codec.source.unknown(choice.source))]
         return Part(text, [], choice.finish_reason, unknown)
 
 

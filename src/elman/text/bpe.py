@@ -18,11 +18,12 @@ import numpy as np
 
 from elman.errors import ElmanError, require_at_least, require_at_most
 from elman.files import json_files
-from elman.text.encoders import Ids, Words
 from elman.text.tokenizers import (
     TOKENIZERS,
+    Ids,
     Tokenizer,
     Units,
+    Words,
     cut_before_space,
     is_continuation,
 )

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from elman.errors import ElmanError
 from elman.text.codec import Codec
-from elman.text.line_blocks import LINE_END
 from elman.text.spelling import Spelling
+from elman.text.text_files import line_blocks
 from elman.text.tokenizers import Units, clean, with_newlines
 
 MAX_LINE_CHARACTERS = 1 << 24
@@ -36,33 +36,13 @@ class Lines(NamedTuple):
     spelling: NDArray[np.float64]
 
 
-def border_ids(codec: Codec) -> tuple[list[int], list[int]]:
-    """Ids of the symbols before and after each line: one each, or none.
-
-    A model of continuous text recognizes lines by their ends. The previous line has ended, and so
-    does this line, so both symbols are a line end, as the model reads it (a space if cleaned). If
-    the vocabulary has no line end, there are no symbols, and nothing predicts the first token of a
-    line.
-    """
-    line_end = codec.tokenizer.split(clean(LINE_END) if codec.clean else LINE_END)
-    if len(line_end) == 1 and line_end[0] in codec.vocab:
-        ids = [codec.vocab[line_end[0]]]
-        return ids, ids
-    return [], []
-
-
 class LineReader:
     """Reads lines as a codec reads texts. Unknown tokens become the unknown symbol."""
 
     def __init__(self, codec: Codec) -> None:
         self.codec = codec
-        self.start, self.end = border_ids(codec)
+        self.border = codec.border  # before and after each line: it has ended, as the one before
         self._number_anew()
-
-    @property
-    def borders(self) -> int:
-        """Number of symbols in a sequence in addition to the tokens of its line."""
-        return len(self.start) + len(self.end)
 
     def _number_anew(self) -> None:
         self._encoder = self.codec.tokenizer.encoder(())
@@ -75,20 +55,8 @@ class LineReader:
         Memory does not grow with the text. Raises an ElmanError for a line of more than
         MAX_LINE_CHARACTERS.
         """
-        rest = ""
-        read = 0
-        for block in with_newlines(blocks, self.codec.newlines):
-            *texts, rest = (rest + block).split("\n")
-            if texts:
-                yield self.lines(texts)
-            read += len(texts)
-            if len(rest) > MAX_LINE_CHARACTERS:
-                raise ElmanError(
-                    f"a line must have {MAX_LINE_CHARACTERS:,} characters or fewer, got more in "
-                    f"line {read + 1}: break it into several"
-                )
-        if rest:
-            yield self.lines([rest])
+        texts = line_blocks(with_newlines(blocks, self.codec.newlines), MAX_LINE_CHARACTERS)
+        return map(self.lines, texts)
 
     def lines(self, texts: Sequence[str]) -> Lines:
         """Read some lines, given without their line ends."""
@@ -101,19 +69,17 @@ class LineReader:
                 f"a text must not contain half a surrogate pair, got "
                 f"{error.object[error.start]!a}: remove it"
             ) from error
-        lengths = numbers + self.borders
+        lengths = numbers + 2 * len(self.border)
         ends = np.cumsum(lengths)
         starts = ends - lengths
         ids = np.empty(int(lengths.sum()), np.int64)
-        shifts = np.arange(len(texts)) * self.borders + len(self.start)
+        shifts = np.arange(len(texts)) * 2 * len(self.border) + len(self.border)
         ids[np.arange(len(tokens)) + np.repeat(shifts, numbers)] = tokens
-        if self.start:
-            ids[starts] = self.start[0]
-        if self.end:
-            ids[ends - 1] = self.end[0]
+        if self.border:
+            ids[starts] = ids[ends - 1] = self.border[0]
         characters = _sizes(cleaned)
-        predicted = characters + len(self.end)
-        if not self.start:
+        predicted = characters + len(self.border)
+        if not self.border:
             predicted -= _sizes(self._first(text) for text in cleaned)
         return Lines(texts, ids, starts, lengths, characters, predicted, spelling)
 
@@ -136,7 +102,7 @@ class LineReader:
             self._look_up(self._encoder.tokens)
         ends = np.cumsum(numbers)
         costs = self._costs[found]
-        if not self.start:  # nothing predicts the first token of a line
+        if not self.border:  # nothing predicts the first token of a line
             costs[(ends - numbers)[numbers > 0]] = 0.0
         sums = np.concatenate([[0.0], np.cumsum(costs)])
         ids = self._table[found]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from elman.text.encoders import CODE_POINTS
+from elman.text.tokenizers import CODE_POINTS
 from elman.text.vocab import UNKNOWN, Vocab
 
 TOKENS_AT_ONCE = 1 << 16

@@ -1,4 +1,4 @@
-"""UTF-8 text files of any size, plain or gzip-compressed, read in blocks."""
+"""UTF-8 text files of any size, plain or gzip-compressed, read in blocks of text or of lines."""
 
 import codecs
 import gzip
@@ -10,8 +10,12 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
+from hashlib import blake2b
 from pathlib import Path
 from typing import BinaryIO, cast
+
+import numpy as np
+from numpy.typing import NDArray
 
 from elman.errors import ElmanError
 from elman.files import regular
@@ -19,6 +23,8 @@ from elman.files import regular
 BLOCK_BYTES = 1 << 20  # read at a time
 ARRIVING_BYTES = 1 << 16  # read at most as they arrive
 SAMPLE_BYTES = 1 << 18  # of a block of a sample
+MAX_LINE_CHARACTERS = 1 << 20
+LINE_END = "\n"  # also precedes the first line: the start of a line is the end of another
 STDIN = "-"
 GZIP_MAGIC = b"\x1f\x8b"  # not the start of any UTF-8 text
 
@@ -106,20 +112,49 @@ def arriving_lines(most: int) -> Iterator[list[str]]:
     Raises an ElmanError for a line with more than `most` characters.
     """
     file = cast(io.BufferedReader, standard_input())
-    before, rest = 0, ""
-    for block in _decoded(Path("standard input"), partial(file.read1, ARRIVING_BYTES)):
-        *lines, rest = (rest + block).split("\n")
-        for number, line in enumerate((*lines, rest), before + 1):
-            if len(line) > most:
-                raise ElmanError(
-                    f"a line must have {most:,} characters or fewer, got {len(line):,} in line "
-                    f"{number} of standard input"
-                )
+    blocks = _decoded(Path("standard input"), partial(file.read1, ARRIVING_BYTES))
+    for lines in line_blocks(blocks, most):
+        yield [line.removesuffix("\r") for line in lines]
+
+
+def line_blocks(blocks: Iterable[str], most: int = MAX_LINE_CHARACTERS) -> Iterator[list[str]]:
+    """Yield the lines of a text without their ends, one block at a time.
+
+    Raises an ElmanError for a line with more than `most` characters.
+    """
+    rest, before = "", 0
+    for block in blocks:
+        *lines, rest = (rest + block).split(LINE_END)
+        lengths = [*map(len, lines), len(rest)]
+        if max(lengths) > most:
+            number = before + 1 + next(n for n, length in enumerate(lengths) if length > most)
+            raise ElmanError(
+                f"a line must have {most:,} characters or fewer, got more in line {number:,}: "
+                "break it into several"
+            )
         before += len(lines)
         if lines:
-            yield [line.removesuffix("\r") for line in lines]
+            yield lines
     if rest:
         yield [rest]
+
+
+def nonempty_lines(blocks: Iterable[str]) -> Iterator[list[str]]:
+    """Yield the lines of a text that are not empty, one block at a time."""
+    for lines in line_blocks(blocks):
+        if found := list(filter(None, lines)):
+            yield found
+
+
+def by_part(lines: Sequence[str], shares: Sequence[float]) -> list[list[str]]:
+    """Lines of each part for these shares. The content of a line decides its part."""
+    digests = b"".join(blake2b(line.encode(), digest_size=6).digest() + b"\0\0" for line in lines)
+    places: NDArray[np.float64] = np.frombuffer(digests, "<u8") / (1 << 48)  # from 0 to below 1
+    parts = np.searchsorted(np.cumsum(shares[:-1]), places, side="right")
+    divided: list[list[str]] = [[] for _ in shares]
+    for line, part in zip(lines, parts.tolist(), strict=True):
+        divided[part].append(line)
+    return divided
 
 
 def _blocks_of(path: Path) -> Iterator[tuple[str, int]]:

@@ -14,7 +14,7 @@ from elman.inference.writing_options import Translating
 from elman.valid_values import OF_PAIRS
 
 if TYPE_CHECKING:
-    from elman.inference.pair_lines import Row
+    from elman.inference.translation import Row
 
 COLUMNS = {"nats": ">10", "score": ">9", "text": "", "target": ""}
 
@@ -48,12 +48,12 @@ def translate(
     the target. The score is the log-probability over the length to the power of the length penalty.
     A terminal shows a table, a pipe receives values separated by tabs.
     """
-    from elman.inference.pair_lines import TranslatedLines, blocks_of
+    from elman.inference.translation import sources_of, translated
     from elman.runs.loading import load_pairs
 
     asked = Translating(**options)  # checked before a run is read
-    blocks = blocks_of(texts or None)
-    _show(TranslatedLines(load_pairs(run, framework), blocks, asked), scores)
+    blocks = sources_of(texts or None)
+    _show(translated(load_pairs(run, framework), blocks, asked), scores)
 
 
 def _show(batches: "Iterable[list[Row]]", scores: bool) -> None:

@@ -25,7 +25,6 @@ from elman.formats.onnx.layers import LanguageModel
 from elman.model.options import precision_in
 from elman.runs import run as runs
 from elman.text import codec
-from elman.text.lines import border_ids
 
 log = logging.getLogger("elman")
 STEP = "step.onnx"
@@ -51,9 +50,9 @@ def write(run: Path, out: Path) -> None:
         )
     model = LanguageModel(arch, single)
     wanted = specification.build(arch, values, precision=precision)
-    border, _ = border_ids(used)
+    border = used.border
     with atomic.new_folder(out) as part:
-        codec.write_vocab(part, used.vocab, used.tokenizer)
+        codec.write(part, used)
         _save(part / STEP, step_graph(model))
         check.check_step(part / STEP, wanted)
         if len(model.states) > speech.MAX_STATES:

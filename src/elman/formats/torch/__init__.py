@@ -17,6 +17,6 @@ def write(run: Path, out: Path) -> None:
     arch, values, used, recorded = runs.read(run)
     precision_in("torch", recorded)  # a notice if it differs
     with atomic.new_folder(out) as part:
-        codec.write_vocab(part, used.vocab, used.tokenizer)
+        codec.write(part, used)
         tensors.write(part / "model.safetensors", values)
         atomic.write(part / "model.py", source.program(arch, used).encode())

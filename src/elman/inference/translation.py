@@ -1,4 +1,7 @@
-"""A trained model of pairs: the targets that it writes for sources, and their quality."""
+"""A trained model of pairs: the targets that it writes for sources, and their quality.
+
+Sources of any number are translated in batches, as they come.
+"""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,17 +15,19 @@ from elman.data.pair_texts import Pair
 from elman.errors import ElmanError, shortened
 from elman.files.long_work import showing
 from elman.inference.beams import Hypothesis, beam_search
+from elman.inference.evaluation import PairEvaluation
 from elman.inference.language_model import check_finite, cross_entropy, log_probabilities
-from elman.inference.pair_metrics import PairEvaluation
 from elman.inference.sampling import Sampler
 from elman.inference.writing_options import Translating
+from elman.text.codec import BEGIN, END, PADDING, Codec
 from elman.text.in_memory import strings
-from elman.text.pair_codec import BEGIN, END, PADDING, PairCodec, Side
+from elman.text.text_files import arriving_lines
 
 log = logging.getLogger("elman")
 AT_ONCE = 256  # sources that are read together, or fewer: a power of 2
 MAX_LOGITS = 1 << 24  # of the targets that are read together
 MAX_SYMBOLS, MAX_WARNINGS = 8, 20  # unknown symbols in a warning, and warnings of sources
+MAX_CHARACTERS = 1 << 16  # of a text
 GREEDY = Sampler(temperature=0)
 
 
@@ -39,6 +44,9 @@ class Translation(NamedTuple):
     score: float
 
 
+Row = tuple[str, list[Translation]]  # a source and its targets
+
+
 class PairModel:
     """A model of pairs with its codec: it writes targets for sources.
 
@@ -47,9 +55,10 @@ class PairModel:
     - `to_tensor`: converts a NumPy array to a tensor of the framework, as a data set does.
     """
 
-    def __init__(self, model: Any, codec: PairCodec, to_tensor: Callable[[Any], Any]) -> None:
+    def __init__(self, model: Any, codec: Codec, to_tensor: Callable[[Any], Any]) -> None:
         self.model = model
         self.codec = codec
+        self._begin, self._end = codec.vocab[[BEGIN, END]]
         self.to_tensor = to_tensor
 
     def __repr__(self) -> str:
@@ -70,7 +79,7 @@ class PairModel:
         """
         asked = Translating(beams=beams, n=n, length_penalty=length_penalty)
         texts = checked(sources)
-        SourceWarnings(self).warn(texts)
+        SourceWarnings(self.codec.source).warn(texts)
         return [*self.translations(texts, asked)]
 
     def translations(
@@ -91,17 +100,21 @@ class PairModel:
         if not pairs:
             raise ElmanError("pairs to evaluate must be one or more, got 0")
         sources, targets = zip(*pairs, strict=True)
-        for name, side, texts in (
+        for name, codec, texts in (
             ("sources", self.codec.source, sources),
-            ("targets", self.codec.target, targets),
+            ("targets", self.codec, targets),
         ):
-            self._warn_of_cut(name, side, texts)
-            warn_of_unknown(name, side, texts)
+            if cut := sum(map(codec.cuts, texts)):
+                log.warning(
+                    "%d of %d %s are longer than in the training: their first %d tokens count",
+                    *(cut, len(texts), name, codec.num_steps),
+                )
+            warn_of_unknown(name, codec, texts)
         return self.measured(pairs)
 
     def measured(self, pairs: Sequence[Pair]) -> PairEvaluation:
         """Evaluation of pairs that have been checked, without warnings."""
-        tokenizer = self.codec.target.tokenizer
+        tokenizer = self.codec.tokenizer
         references: dict[str, list[str]] = {}
         for source, target in pairs:
             references.setdefault(source, []).append(tokenizer.join(tokenizer.split(target)))
@@ -112,37 +125,20 @@ class PairModel:
             for (best,) in self.translations(sources, Translating()):
                 written.append(best.text)
                 report("evaluating", len(written), len(sources))
-        unknown = sum(len(self.unknown(source)) for source in sources)
-        in_targets = sum(len(self.codec.target.unknown(target)) for _, target in pairs)
+        unknown = sum(len(self.codec.source.unknown(source)) for source in sources)
+        in_targets = sum(len(self.codec.unknown(target)) for _, target in pairs)
         return PairEvaluation.of(
             *(float(losses.mean()), written, [*references.values()], len(losses)),
             *(unknown, in_targets),
         )
-
-    def unknown(self, source: str) -> list[str]:
-        """The unknown tokens of a source, in order."""
-        return self.codec.source.unknown(source)
-
-    def length(self, source: str) -> int:
-        """Number of tokens of a source and its end; the model reads at most `codec.num_steps`."""
-        return len(self.codec.source.tokenizer.split(source)) + 1
-
-    def _warn_of_cut(self, name: str, side: Side, texts: Sequence[str]) -> None:
-        most = self.codec.num_steps
-        if cut := sum(len(side.tokenizer.split(text)) >= most for text in texts):
-            log.warning(
-                "%d of %d %s are longer than in the training: their first %d tokens count",
-                *(cut, len(texts), name, most),
-            )
 
     def _greedy(self, sources: Sequence[str], length_penalty: float) -> list[Translation]:
         """The target of each source by the likeliest tokens."""
         count = len(sources)
         repeated = 1 << (count - 1).bit_length()  # few sizes: frameworks compile for each
         reader, state = self._reader([*sources, *[sources[-1]] * (repeated - count)]), None
-        begin, end = self._symbols()
-        read = np.full((repeated, 1), begin)
-        ids = np.full((repeated, self.codec.num_steps), end)
+        read = np.full((repeated, 1), self._begin)
+        ids = np.full((repeated, self.codec.num_steps), self._end)
         sums, lengths = np.zeros(repeated), np.zeros(repeated, np.int64)
         going = np.ones(repeated, np.bool_)
         for step in range(self.codec.num_steps):
@@ -154,7 +150,7 @@ class PairModel:
             ids[going, step] = chosen[going]
             sums[going] += gains[going]
             lengths += going
-            going &= chosen != end
+            going &= chosen != self._end
             if not going.any():
                 break
             read = chosen[:, None]
@@ -165,14 +161,13 @@ class PairModel:
 
     def _searched(self, source: str, asked: Translating) -> list[Translation]:
         """The best targets of a source by beam search, `n` or fewer."""
-        begin, end = self._symbols()
         found = beam_search(
             self._reader([source]),
-            [begin],
+            [self._begin],
             self.codec.num_steps,
             asked.beams,
             GREEDY,
-            lambda ids: ids[-1] == end,
+            lambda ids: ids[-1] == self._end,
             asked.length_penalty,
         )
         best: dict[str, Translation] = {}  # the likeliest for each text
@@ -181,32 +176,26 @@ class PairModel:
         return [*best.values()][: asked.n]
 
     def _translation(self, found: Hypothesis) -> Translation:
-        text = self.codec.target.text(found.ids)
+        text = self.codec.text(found.ids)
         return Translation(text, found.log_probability, found.score)
 
     def _losses(self, pairs: Sequence[Pair]) -> Iterator[NDArray[np.float64]]:
         """Yield the losses of the tokens of the targets, ends included, some pairs at a time."""
-        target, steps = self.codec.target, self.codec.num_steps
-        begin, _ = self._symbols()
-        most = max(1, min(AT_ONCE, MAX_LOGITS // (steps * len(target.vocab))))
+        vocab = self.codec.vocab
+        most = max(1, min(AT_ONCE, MAX_LOGITS // (self.codec.num_steps * len(vocab))))
         for start in range(0, len(pairs), most):
             sources, targets = zip(*pairs[start : start + most], strict=True)
-            wanted, _ = padded(target, targets, steps)
-            begins = np.full((len(wanted), 1), begin)
+            wanted, _ = self.codec.padded(targets)
+            begins = np.full((len(wanted), 1), self._begin)
             read = np.concatenate([begins, wanted[:, :-1]], axis=1)
             logits, _ = self._reader(sources).step(read)
             check_finite(logits)
-            counted = wanted != target.vocab[PADDING]
+            counted = wanted != vocab[PADDING]
             yield cross_entropy(logits[counted].astype(np.float64), wanted[counted])
-
-    def _symbols(self) -> tuple[int, int]:
-        """Ids of the beginning and the end of targets."""
-        vocab = self.codec.target.vocab
-        return vocab[BEGIN], vocab[END]
 
     def _reader(self, sources: Sequence[str]) -> "Reader":
         """The decoder after some sources."""
-        ids, lengths = padded(self.codec.source, sources, self.codec.num_steps)
+        ids, lengths = self.codec.source.padded(sources)
         state = self.model.encoded(self.to_tensor(ids), self.to_tensor(lengths))
         return Reader(self.model, state, self.to_tensor)
 
@@ -226,42 +215,32 @@ class Reader:
         return self.model.xp.numpy(logits), state
 
 
-def padded(
-    side: Side, texts: Sequence[str], steps: int
-) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """Ids of texts with their ends, (texts, steps), cut or padded, and their lengths, (texts,)."""
-    vocab = side.vocab
-    ids = np.full((len(texts), steps), vocab[PADDING])
-    lengths = np.zeros(len(texts), np.int32)
-    for n, text in enumerate(texts):
-        tokens = side.tokenizer.split(text)
-        known = [vocab[token] if side.knows(token) else vocab.unk for token in tokens]
-        row = [*known, vocab[END]][:steps]
-        ids[n, : len(row)] = row
-        lengths[n] = len(row)
-    return ids, lengths
-
-
 class SourceWarnings:
     """Warnings of sources that a model does not read as they are.
 
     They name the first sources with unknown symbols, and the first one that is cut.
+
+    - `codec`: of the sources.
     """
 
-    def __init__(self, model: PairModel) -> None:
-        self._model = model
-        self._unknown = 0
-        self._warned_of_cut = False
+    def __init__(self, codec: Codec) -> None:
+        self._codec = codec
+        self._unknown, self._warned_of_cut = 0, False
 
     def warn(self, sources: Iterable[str]) -> None:
         """Warn of these sources, unless enough others have been named."""
         for source in sources:
-            self._warn_of_unknown(source)
-            self._warn_of_cut(source)
+            if self._unknown <= MAX_WARNINGS and (unknown := self._codec.unknown(source)):
+                self._warn_of_unknown(source, unknown)
+            if not self._warned_of_cut and self._codec.cuts(source):
+                log.warning(
+                    "the model reads %d tokens of a text, its end included: the end of %s is left "
+                    "out",
+                    *(self._codec.num_steps, shortened(source)),
+                )
+                self._warned_of_cut = True
 
-    def _warn_of_unknown(self, source: str) -> None:
-        if self._unknown > MAX_WARNINGS or not (unknown := self._model.unknown(source)):
-            return
+    def _warn_of_unknown(self, source: str, unknown: list[str]) -> None:
         self._unknown += 1
         if self._unknown > MAX_WARNINGS:
             log.warning("more texts have unknown symbols: the first %d are named", MAX_WARNINGS)
@@ -271,19 +250,10 @@ class SourceWarnings:
             *(named(unknown), shortened(source)),
         )
 
-    def _warn_of_cut(self, source: str) -> None:
-        most = self._model.codec.num_steps
-        if not self._warned_of_cut and self._model.length(source) > most:
-            log.warning(
-                "the model reads %d tokens of a text, its end included: the end of %s is left out",
-                *(most, shortened(source)),
-            )
-            self._warned_of_cut = True
 
-
-def warn_of_unknown(name: str, side: Side, texts: Sequence[str]) -> None:
+def warn_of_unknown(name: str, codec: Codec, texts: Sequence[str]) -> None:
     """Warn of texts with symbols that the training pairs do not contain."""
-    found = [unknown for text in texts if (unknown := side.unknown(text))]
+    found = [unknown for text in texts if (unknown := codec.unknown(text))]
     if found:
         log.warning(
             "%d of %d %s have symbols that the training pairs do not contain: %s",
@@ -332,3 +302,38 @@ def check_line(text: str, name: str = "a text to translate") -> None:
         raise ElmanError(
             f"{name} must not contain half a surrogate pair, got {text[error.start]!a}: remove it"
         ) from error
+
+
+def sources_of(texts: Sequence[str] | None) -> Iterator[Sequence[str]]:
+    """Texts that were given, checked, or the lines of standard input as they arrive."""
+    if texts is None:
+        return arriving_lines(MAX_CHARACTERS)
+    for text in texts:
+        check_line(text)
+        if len(text) > MAX_CHARACTERS:
+            raise ElmanError(
+                f"a text to translate must have {MAX_CHARACTERS:,} characters or fewer, got "
+                f"{len(text):,}"
+            )
+    return iter([texts])
+
+
+def translated(
+    model: PairModel, blocks: Iterable[Sequence[str]], asked: Translating
+) -> Iterator[list[Row]]:
+    """Yield lines with their targets, in batches. A blank line has none.
+
+    Warnings name sources that the model does not read as they are.
+
+    - `blocks`: lines, some at a time; what comes together is translated together.
+    """
+    warnings = SourceWarnings(model.codec.source)
+    for block in blocks:
+        for start in range(0, len(block), AT_ONCE):
+            lines = block[start : start + AT_ONCE]
+            sources = [line for line in lines if line.strip()]
+            for source in sources:
+                check_line(source)
+            warnings.warn(sources)
+            found = model.translations(sources, asked)
+            yield [(line, next(found) if line.strip() else []) for line in lines]
