@@ -40,7 +40,7 @@ from elman import numba
 from elman.model import weights
 from elman.model.weights import Weights
 from elman.numpy import model as specification
-from elman.training import trainer as training
+from elman.training import loop as training
 from elman.training.schedule import MIN_FACTOR, Schedule
 
 INITIAL = weights.initial

@@ -22,7 +22,8 @@ from matplotlib import pyplot
 import elman
 from elman.experiments.train import continued
 from elman.inference.evaluation import evaluate
-from elman.training.callback import Callback, TrainerLike
+from elman.training.callback import Callback
+from elman.training.loop import Loop
 
 POINTS, SHOWN = 40, (0, 2, 9, 39)  # measurements, and those with a text in the picture
 HELD_OUT = 20_000  # characters
@@ -47,7 +48,7 @@ class Observer(Callback):
         self._prefix, self._held_out = prefix, held_out
         self.points: list[Point] = []
 
-    def after_update(self, trainer: TrainerLike) -> None:
+    def after_update(self, trainer: Loop) -> None:
         """Add a point if it is time."""
         if trainer.progress < (len(self.points) + 1) / POINTS:
             return

@@ -27,8 +27,9 @@ import elman
 from elman.experiments import choice
 from elman.model import weights
 from elman.numba import architecture
-from elman.training import trainer as training
-from elman.training.callback import Callback, TrainerLike
+from elman.training import loop as training
+from elman.training.callback import Callback
+from elman.training.loop import Loop
 
 READ = 150_000  # characters of the validation part
 VALIDATED = 1.1  # times the operations of the updates, with the validations
@@ -48,7 +49,7 @@ class Counted(Callback):
         """Seconds so far."""
         return self.now
 
-    def after_update(self, trainer: TrainerLike) -> None:
+    def after_update(self, trainer: Loop) -> None:
         """Count the update, and a share of a validation."""
         operations = weights.OPERATIONS * weights.products(architecture(trainer.model))
         operations *= VALIDATED * trainer.reached().tokens

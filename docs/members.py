@@ -22,6 +22,7 @@ LISTED = {
     "DataModule": "get_dataloader train_dataloader val_dataloader get_tensorloader",
     "Layers": "forward backward",
     "LinearRegression": "forward loss setup get_w_b",
+    "Loop": "fit_epoch stop seconds progress learning_rate",
     "Module": f"{MODELS} apply_init parameters params get_scratch_params set_scratch_params_device",
     "RNNLM": f"{MODELS} init_params one_hot output_layer step backward continuations compile "
     "architecture load_weights train eval",
@@ -31,8 +32,7 @@ LISTED = {
     "Sampler": "allowed probabilities",
     "TensorBoard": "",
     "TextFile": "mean_line num_lines get_dataloader test_dataloader",
-    "Trainer": "fit fit_epoch prepare_data prepare_model prepare_batch clip_gradients stop gpus "
-    "seconds progress learning_rate",
+    "Trainer": "fit prepare_data prepare_model prepare_batch clip_gradients gpus",
     "Vocab": "unk to_tokens",
 }
 

@@ -16,8 +16,9 @@ import pytest
 
 import elman
 from elman.experiments.session import Session
-from elman.training.callback import Callback, TrainerLike
+from elman.training.callback import Callback
 from elman.training.history import Epoch
+from elman.training.loop import Loop
 from tests.conftest import STORY, Command
 from tests.robustness.kills import outcome
 
@@ -158,7 +159,7 @@ def test_on_epoch_and_callbacks_are_called(story: Path) -> None:
     updates: list[int] = []
 
     class Counting(Callback):
-        def after_update(self, trainer: TrainerLike) -> None:
+        def after_update(self, trainer: Loop) -> None:
             updates.append(trainer.train_batch_idx)
 
     def note(epoch: Epoch) -> None:
@@ -174,7 +175,7 @@ def interrupted_in(update: int) -> Callback:
     """A callback that interrupts the main thread, as a notebook's stop button does."""
 
     class Interrupting(Callback):
-        def after_update(self, trainer: TrainerLike) -> None:
+        def after_update(self, trainer: Loop) -> None:
             if trainer.train_batch_idx == update:
                 signal.raise_signal(signal.SIGINT)
 
@@ -204,7 +205,7 @@ def failing_in(moment: str, call: int, error: BaseException) -> Callback:
     """A callback that raises an error when it is called at this moment for the so-manieth time."""
     callback, calls = Callback(), count(1)
 
-    def fail(trainer: TrainerLike) -> None:
+    def fail(trainer: Loop) -> None:
         if next(calls) == call:
             raise error
 

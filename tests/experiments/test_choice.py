@@ -118,7 +118,7 @@ def test_measuring_the_speed_draws_no_curve(monkeypatch: pytest.MonkeyPatch) -> 
     def fail() -> None:
         raise AssertionError("a curve is drawn")
 
-    monkeypatch.setattr("elman.training.plotting.notebook", fail)
+    monkeypatch.setattr("elman.book.plotting.notebook", fail)
     assert operations_per_second(elman.numpy, "single") > 0
 
 

@@ -16,7 +16,7 @@ from elman.model import weights
 from elman.model.cells import CELLS
 from elman.model.weights import Architecture
 from elman.text.vocab import Vocab
-from elman.training import checkpoint
+from elman.training import step
 from elman.training.schedule import Schedule
 from tests.combinations import combinations
 from tests.frameworks.layers import layers_of
@@ -69,7 +69,7 @@ def test_logits_and_states_agree(
 def layer_states(module: Any, state: Any) -> np.ndarray:
     """The states of all layers, (states, batch, hidden), in a framework's own order."""
     to_array = getattr(module, "numpy", np.asarray)  # NumPy and the engine have arrays already
-    parts = checkpoint.flatten_state(state, to_array).values()
+    parts = step.flatten_state(state, to_array).values()
     return np.concatenate([part.reshape(-1, *part.shape[-2:]) for part in parts])
 
 

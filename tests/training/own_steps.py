@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
+from elman.book.trainer import Trainer
 from elman.training import step
-from elman.training.trainer import Trainer
 
 
 class OfTrainer(step.Step):

@@ -58,8 +58,8 @@ class Timed(Stepping):
     def load_state_dict(self, arrays: Any) -> None:
         self.weight = int(arrays["weight"])
 
-    def _resume(self, arrays: Any, state: TrainerState) -> None:
-        super()._resume(arrays, state)
+    def resume(self, arrays: Any, state: TrainerState) -> None:
+        super().resume(arrays, state)
         self.now = state.seconds
 
 

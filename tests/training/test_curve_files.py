@@ -11,6 +11,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
+from elman.book.plotting import Point
 from elman.errors import MachineError
 from elman.training.curve_files import (
     Scales,
@@ -21,7 +22,6 @@ from elman.training.curve_files import (
     save_curves,
 )
 from elman.training.history import Epoch
-from elman.training.plotting import Point
 from tests.conftest import QUICK, Command
 
 CURVES = {"training": [Point(1, 9), Point(2, 8)]}

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from elman.book.trainer import Trainer
 from elman.errors import ElmanError
 from elman.inference.language_model import CompiledModel, total_nll
 from elman.training.callback import Callback
 from elman.training.history import Epoch, best_epoch
 from elman.training.schedule import SCHEDULES, Best, Learned, Schedule
-from elman.training.trainer import Trainer
 from tests.training.own_steps import Stepping
 from tests.training.test_trainer import Constant, Numbers
 

@@ -14,6 +14,7 @@ import pytest
 
 from elman.book.data_module import DataModule
 from elman.book.module import Module
+from elman.book.trainer import Trainer
 from elman.data.batches import SequenceBatches
 from elman.data.orders import Contiguous
 from elman.data.sequences import Sequences
@@ -21,7 +22,6 @@ from elman.errors import DivergedError, ElmanError
 from elman.hyperparameters import HyperParameters, add_to_class
 from elman.training.callback import Callback
 from elman.training.history import Epoch, TrainerState
-from elman.training.trainer import Trainer
 from tests.training.own_steps import Stepping
 
 

@@ -15,7 +15,7 @@ from elman.runs.results import Result
 from elman.runs.table import compared, table
 from elman.text import in_memory
 from elman.text.in_memory import TextLike
-from elman.training.picture import Picture
+from elman.training.curve_files import Picture
 
 DIGEST = "init sha256"  # a column that is too wide for a notebook, next to `init`
 

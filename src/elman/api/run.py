@@ -23,8 +23,8 @@ from elman.model.metrics import Evaluation
 from elman.runs import describe, records, results, run, run_folder, runs
 from elman.text import in_memory
 from elman.text.in_memory import TextLike
+from elman.training.curve_files import Picture
 from elman.training.history import Epoch
-from elman.training.picture import Picture
 
 if TYPE_CHECKING:
     from elman.inference.dynamic import AdaptingModel

@@ -33,9 +33,10 @@ from elman.runs.frameworks import check_framework
 from elman.runs.settings import CHOSEN, Settings
 from elman.text import in_memory
 from elman.text.in_memory import TextLike
-from elman.training.callback import Callback, TrainerLike
+from elman.training.callback import Callback
 from elman.training.checkpoint import Checkpoints
 from elman.training.history import Epoch
+from elman.training.loop import Loop
 from elman.valid_values import FRAMEWORKS, TIME_MACHINE
 
 log = logging.getLogger("elman")
@@ -49,7 +50,7 @@ class OnEpoch(Callback):
     def __init__(self, function: Callable[[Epoch], object]) -> None:
         self.function = function
 
-    def after_epoch(self, trainer: TrainerLike) -> None:
+    def after_epoch(self, trainer: Loop) -> None:
         """Call the function."""
         self.function(trainer.history[-1])
 

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from elman.book.plotting import ProgressBoard
 from elman.errors import ElmanError, is_finite_number, require_number
 from elman.hyperparameters import HyperParameters
-from elman.training.plotting import ProgressBoard
 from elman.user_classes import ModelAttributes
 
 

@@ -22,12 +22,12 @@ from elman.runs.results import Result, result
 from elman.runs.runs import FinishedRun, finished
 from elman.runs.settings import Settings
 from elman.training.curve_files import (
+    Point,
     check_picture,
     load_matplotlib,
     place,
     save_comparison,
 )
-from elman.training.plotting import Point
 from elman.valid_values import FRAMEWORKS, TIME_MACHINE
 
 log = logging.getLogger("elman")

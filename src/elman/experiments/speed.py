@@ -13,7 +13,8 @@ from elman.model import weights
 from elman.model.options import SINGLE
 from elman.model.weights import Architecture
 from elman.runs.frameworks import framework_module
-from elman.training.callback import Callback, TrainerLike
+from elman.training.callback import Callback
+from elman.training.loop import Loop
 
 PROBE = Architecture("gru", vocab=64, hidden=256, embedding=64)
 BATCH, STEPS = 16, 64
@@ -30,7 +31,7 @@ class Clock(Callback):
         self.seconds = seconds
         self.times: list[float] = []
 
-    def after_update(self, trainer: TrainerLike) -> None:
+    def after_update(self, trainer: Loop) -> None:
         """Record the time."""
         self.times.append(perf_counter())
         if self.times[-1] - self.times[0] > self.seconds:

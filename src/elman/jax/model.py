@@ -13,6 +13,7 @@ from flax import linen as nn
 from jax import numpy as jnp
 
 from elman.book import module, rnnlm
+from elman.book.plotting import ProgressBoard
 from elman.inference import language_model
 from elman.inference.text_model import TextModel
 from elman.jax import arrays
@@ -22,7 +23,6 @@ from elman.model.optimizers import Optimizer
 from elman.model.options import ModelOptions
 from elman.model.weights import is_recurrent
 from elman.text.vocab import Vocab
-from elman.training.plotting import ProgressBoard
 
 __all__ = ["RNNLM", "Classifier", "LinearRegression", "Module", "RNNLMScratch"]
 

@@ -16,7 +16,7 @@ from elman.data.batches import Batch
 from elman.files import memory
 from elman.jax.arrays import cpu, get_key, numpy, to, try_all_gpus
 from elman.jax.model import Module, compiled, name_of
-from elman.training import trainer
+from elman.book import trainer
 from elman.training.step import GradientStep
 
 __all__ = ["Trainer"]

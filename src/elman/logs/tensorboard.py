@@ -18,7 +18,8 @@ from elman.model import step_arrays
 from elman.model.registry import cell_named
 from elman.model.weights import Architecture
 from elman.runs.frameworks import module_of
-from elman.training.callback import Callback, TrainerLike
+from elman.training.callback import Callback
+from elman.training.loop import Loop
 
 log = logging.getLogger("elman")
 
@@ -51,7 +52,7 @@ class TensorBoard(Callback):
         self._updates = math.inf  # so far
         self._progress = 0.0  # after the last of them
 
-    def before_update(self, trainer: TrainerLike) -> None:
+    def before_update(self, trainer: Loop) -> None:
         """Open a file if a training begins or resumes."""
         if trainer.train_batch_idx < self._updates:
             self._progress = trainer.progress
@@ -59,11 +60,11 @@ class TensorBoard(Callback):
                 self._file = self._events.EventFile(self.folder, trainer.train_batch_idx)
         self._updates = trainer.train_batch_idx
 
-    def before_validate(self, trainer: TrainerLike) -> None:
+    def before_validate(self, trainer: Loop) -> None:
         """Open a file if a training resumes here."""
         self.before_update(trainer)
 
-    def after_update(self, trainer: TrainerLike) -> None:
+    def after_update(self, trainer: Loop) -> None:
         """Log the batch, and the weights if they are due."""
         self._updates = trainer.train_batch_idx
         before, self._progress = self._progress, trainer.progress
@@ -84,7 +85,7 @@ class TensorBoard(Callback):
         if passes(SNAPSHOTS):
             self._write(trainer, {**_histograms(trainer), **self._texts()})
 
-    def after_epoch(self, trainer: TrainerLike) -> None:
+    def after_epoch(self, trainer: Loop) -> None:
         """Log the epoch."""
         epoch = trainer.history[-1]
         values: dict[str, Any] = {
@@ -111,7 +112,7 @@ class TensorBoard(Callback):
         except ElmanError:  # if weights diverged, the next update raises
             return {}
 
-    def _write(self, trainer: TrainerLike, values: Mapping[str, Any]) -> None:
+    def _write(self, trainer: Loop, values: Mapping[str, Any]) -> None:
         if self._file is not None:
             with self._giving_up():
                 self._file.write(trainer.train_batch_idx, values)
@@ -128,7 +129,7 @@ class TensorBoard(Callback):
             )
 
 
-def _histograms(trainer: TrainerLike) -> Arrays:
+def _histograms(trainer: Loop) -> Arrays:
     """Weights, by canonical name or the trainer's name for other kinds of models, and gates."""
     model = trainer.model
     try:
@@ -142,7 +143,7 @@ def _histograms(trainer: TrainerLike) -> Arrays:
     return named | {f"gates/{name}": array for name, array in gates.items()}
 
 
-def _gates(trainer: TrainerLike, arch: Architecture, weights: Arrays) -> Arrays:
+def _gates(trainer: Loop, arch: Architecture, weights: Arrays) -> Arrays:
     """Activations of the gates on some sequences of the first validation batch."""
     if trainer.val_dataloader is None:
         return {}

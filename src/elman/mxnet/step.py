@@ -13,7 +13,8 @@ from elman.files import memory
 from elman.mxnet.arrays import cpu, from_numpy, numpy, to, try_all_gpus
 from elman.mxnet.layers import Layers
 from elman.mxnet.model import Module
-from elman.training import step, trainer
+from elman.book import trainer
+from elman.training import step
 from elman.training.step import clip_or_measure
 
 __all__ = ["Trainer"]

@@ -45,7 +45,8 @@ from elman.setting_fields import check_given
 from elman.sweeps import space
 from elman.sweeps.space import Range, Values
 from elman.terms import Call, Option
-from elman.training.callback import Callback, TrainerLike
+from elman.training.callback import Callback
+from elman.training.loop import Loop
 
 try:
     import optuna
@@ -115,7 +116,7 @@ class Report(Callback):
         reported = trial.study.trials[trial.number].intermediate_values
         self._last = max(reported, default=0)  # reported by a process that was killed
 
-    def after_epoch(self, trainer: TrainerLike) -> None:
+    def after_epoch(self, trainer: Loop) -> None:
         """Report at each rung of the training."""
         part = int(PARTS * trainer.progress)
         if self.pruned and part >= self._last:  # its process was killed before ending it
@@ -129,7 +130,7 @@ class Report(Callback):
                 trainer.stop()
 
 
-def bits_on_start(trainer: TrainerLike) -> float:
+def bits_on_start(trainer: Loop) -> float:
     """Bits per character of a trainer's model on the start of the validation part.
 
     The tokens of COMPARED characters are read, or of fewer if the part is shorter.

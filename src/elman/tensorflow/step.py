@@ -13,7 +13,8 @@ from elman.files import memory
 from elman.tensorflow.arrays import numpy, to, try_all_gpus
 from elman.tensorflow.layers import Stack
 from elman.tensorflow.model import Compiled, set_final_state
-from elman.training import step, trainer
+from elman.book import trainer
+from elman.training import step
 from elman.user_classes import Attributes, ModelAttributes
 
 __all__ = ["Trainer"]

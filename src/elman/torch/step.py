@@ -12,7 +12,7 @@ from elman.errors import ElmanError
 from elman.files import memory
 from elman.model.weights import Weights, is_recurrent
 from elman.torch.arrays import cpu, numpy, to, try_all_gpus
-from elman.training import trainer
+from elman.book import trainer
 from elman.training.step import EarlyStep, clip_or_measure
 
 __all__ = ["Trainer"]

@@ -8,7 +8,7 @@ the tensors and of that JSON. The digest reveals a truncated or modified file.
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -21,8 +21,9 @@ from elman.errors import ElmanError, MachineError, is_number
 from elman.files import atomic, json_files, memory, tensors
 from elman.files.paths import as_path, os_error
 from elman.files.tensors import Arrays
-from elman.training.callback import Callback, TrainerLike
+from elman.training.callback import Callback
 from elman.training.history import TrainerState
+from elman.training.loop import Loop
 from elman.training.workers.busy import Busy
 from elman.training.workers.processes import ONE_WORKER, Workers
 from elman.valid_values import MAX_EPOCHS
@@ -63,7 +64,7 @@ class Checkpoints(Callback):
         """End the training after the current batch."""
         self.stopping = True
 
-    def keep(self, trainer: TrainerLike) -> None:
+    def keep(self, trainer: Loop) -> None:
         """After a failure between two updates, write a checkpoint if that is possible.
 
         Several workers write none: only one of them may have failed.
@@ -72,25 +73,25 @@ class Checkpoints(Callback):
             with suppress(Exception):  # an earlier error is being raised
                 self._write(trainer)
 
-    def on_checkpoint(self, trainer: TrainerLike) -> None:
+    def on_checkpoint(self, trainer: Loop) -> None:
         """Write a checkpoint if one is due."""
         self._end_if_wanted(trainer)
         self._last = min(self._last, trainer.seconds)  # another training may have begun
         if trainer.seconds - self._last >= self.seconds:
             self._write(trainer)
 
-    def before_validate(self, trainer: TrainerLike) -> None:
+    def before_validate(self, trainer: Loop) -> None:
         """Write a checkpoint if the training must end; a resume validates from the start."""
         self._end_if_wanted(trainer)
 
-    def _end_if_wanted(self, trainer: TrainerLike) -> None:
+    def _end_if_wanted(self, trainer: Loop) -> None:
         if not self.begun:  # compiling before the first batch takes long and changes nothing
             self.begun, self._last = True, trainer.seconds
         if trainer.step.may_end(self.stopping):
             self._write(trainer)
             raise KeyboardInterrupt
 
-    def _write(self, trainer: TrainerLike) -> None:
+    def _write(self, trainer: Loop) -> None:
         arrays, state = trainer.checkpoint_arrays(), trainer.trainer_state()
         busy = Busy(self.workers)
         if self.workers.rank == 0:
@@ -124,33 +125,6 @@ def write(folder: Path, number: int, arrays: Arrays, state: TrainerState) -> Non
             old.unlink(missing_ok=True)
         except OSError as error:
             log.warning("cannot remove the old checkpoint %s: %s", old, error.strerror or error)
-
-
-def flatten_state(
-    state: Any, convert: Callable[[Any], NDArray[Any]], name: str = "hidden_state"
-) -> dict[str, NDArray[Any]]:
-    """Arrays of a state, named by position: `hidden_state.0`, `hidden_state.1.0`, ...
-
-    A state is None, an array, or a tuple or list of states. `convert` makes it a NumPy array.
-    """
-    if isinstance(state, tuple | list):
-        named = (flatten_state(part, convert, f"{name}.{i}") for i, part in enumerate(state))
-        return {key: array for parts in named for key, array in parts.items()}
-    return {} if state is None else {name: convert(state)}
-
-
-def unflatten_state(
-    arrays: Mapping[str, Any], convert: Callable[[Any], Any], name: str = "hidden_state"
-) -> Any:
-    """The state from which `flatten_state` made these arrays, with tuples instead of lists.
-
-    `arrays` may contain other arrays; `convert` converts an array to the framework's.
-    """
-    if name in arrays:
-        return convert(arrays[name])
-    positions = {key[len(name) + 1 :].split(".")[0] for key in arrays if key.startswith(f"{name}.")}
-    parts = (unflatten_state(arrays, convert, f"{name}.{i}") for i in range(len(positions)))
-    return tuple(parts) or None
 
 
 def path_of(folder: Path, number: int) -> Path:

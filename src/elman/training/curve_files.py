@@ -1,4 +1,4 @@
-"""Curves as files, drawn with Matplotlib's defaults, regardless of the user's settings."""
+"""Curves as pictures and files, drawn with Matplotlib's defaults, regardless of the user's."""
 
 import io
 import math
@@ -9,14 +9,13 @@ from contextlib import chdir, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from elman.errors import ElmanError, MachineError, printable
 from elman.files import atomic
 from elman.training.history import Epoch, best_epoch
-from elman.training.plotting import Point, marker
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,6 +29,39 @@ MARGIN = 0.1  # in inches, Matplotlib's default around the extent of a figure
 ABOVE: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 1)}  # position of a legend
 STYLES: dict[str, Any] = {"training": ":", "validation": "-"}  # of the lines of a comparison
 MAX_EXTRA_WIDTH = 6.0  # in points, of the first line of a comparison over the last
+
+
+FEW_POINTS = 10  # curves with fewer points have markers; a line of one point would be invisible
+DPI = 110  # of a picture in a notebook
+
+
+class Point(NamedTuple):
+    """A point of a curve."""
+
+    x: float
+    y: float
+
+
+def marker(points: Sequence[Point]) -> str | None:
+    """Marker for a curve of few points; None for others."""
+    return "." if sum(math.isfinite(point.y) for point in points) < FEW_POINTS else None
+
+
+class Picture:
+    """A Matplotlib figure, displayed by notebooks. Change or save `figure` like any other."""
+
+    def __init__(self, figure: "Figure") -> None:
+        self.figure = figure
+
+    def save(self, path: str | Path) -> None:
+        """Write the picture in the format of the path's extension."""
+        check_picture(Path(path))
+        save(self.figure, Path(path))
+
+    def _repr_png_(self) -> bytes:
+        content = io.BytesIO()
+        self.figure.savefig(content, format="png", dpi=DPI, bbox_inches="tight")
+        return content.getvalue()
 
 
 def load_matplotlib() -> None:

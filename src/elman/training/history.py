@@ -61,18 +61,6 @@ def passes_in_words(passes: float) -> str:
 
 
 @dataclass
-class EpochProgress:
-    """Progress within the current pass over the training data.
-
-    `batches` counts the batches so far. `loader_state` is the state of the training data's
-    generator at the beginning of the pass.
-    """
-
-    batches: int = 0
-    loader_state: dict[str, Any] | None = None
-
-
-@dataclass
 class RowProgress:
     """Progress since the last row of the history.
 
@@ -101,10 +89,10 @@ class TrainerState:
     """State of a training except its arrays, as stored in a checkpoint in JSON.
 
     `batches` counts the batches of the epoch after `history`; `loss` is the sum of their losses in
-    nats, and their number of tokens. `loader_state` is as in EpochProgress. `updates` and
-    `validations` count all batches of the training so far. `update_seconds` and
-    `validation_seconds` belong to the last update and validation, `learning_rate_factor` and
-    `gradient_norm` to the last update.
+    nats, and their number of tokens. `loader_state` is the state of the training data's generator
+    at the beginning of the pass. `updates` and `validations` count all batches of the training so
+    far. `update_seconds` and `validation_seconds` belong to the last update and validation,
+    `learning_rate_factor` and `gradient_norm` to the last update.
 
     In a training by time, `batches` counts the current pass. `row_batches` counts since the last
     row of the history, and `loss` belongs to these. It is None if the two are equal.

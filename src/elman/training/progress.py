@@ -12,8 +12,9 @@ from elman.errors import ElmanError, escaped, is_finite_number, require_number
 from elman.files.long_work import Report, clock, draws_bars, notebook, showing
 from elman.files.system import BestEffortStream
 from elman.model.metrics import in_digits, perplexity
-from elman.training.callback import Callback, TrainerLike
+from elman.training.callback import Callback
 from elman.training.history import Epoch, passes_in_words
+from elman.training.loop import Loop
 
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn, TaskID
@@ -40,27 +41,27 @@ def bars(last: "ProgressColumn") -> "Progress":
 
 
 @contextmanager
-def progress(trainer: TrainerLike) -> Iterator[Callback]:
-    """Callback that shows the progress of a training. In a notebook, curves show it instead."""
-    if not trainer.show_progress or notebook() or sys.stderr is None:
+def progress(trainer: Loop, shown: bool) -> Iterator[Callback]:
+    """Callback that shows the progress of a training, unless curves show it in a notebook."""
+    if not shown or notebook() or sys.stderr is None:
         yield Callback()
     elif not draws_bars():
         yield LinesByTime() if trainer.by_time else Lines()
     else:
         from rich.progress import TextColumn
 
-        with bars(TextColumn("{task.fields[left]} left")) as shown:
+        with bars(TextColumn("{task.fields[left]} left")) as display:
             begun = "training" if trainer.by_time else f"epoch 0{_of(trainer)}"
-            task = shown.add_task(begun, total=1, left=time_left(trainer))
-            yield (BarByTime if trainer.by_time else Bar)(shown, task)
+            task = display.add_task(begun, total=1, left=time_left(trainer))
+            yield (BarByTime if trainer.by_time else Bar)(display, task)
 
 
-def _of(trainer: TrainerLike) -> str:
+def _of(trainer: Loop) -> str:
     """Number of epochs as a suffix; empty if there is a time limit."""
     return f"/{trainer.max_epochs}" if trainer.max_seconds == math.inf else ""
 
 
-def describe(trainer: TrainerLike) -> str:
+def describe(trainer: Loop) -> str:
     """Summary of the last epoch in a few words; for a language model with its speed."""
     epoch = trainer.history[-1]
     losses = _losses(trainer, epoch, epoch.val_loss)
@@ -71,12 +72,12 @@ def _joined(*cells: str) -> str:
     return "  ".join(filter(None, cells))
 
 
-def _epoch(trainer: TrainerLike) -> str:
+def _epoch(trainer: Loop) -> str:
     """The last epoch, such as `epoch 3/20`."""
     return f"epoch {trainer.history[-1].epoch}{_of(trainer)}"
 
 
-def _losses(trainer: TrainerLike, row: Epoch, val_loss: float | None) -> tuple[str, str, str]:
+def _losses(trainer: Loop, row: Epoch, val_loss: float | None) -> tuple[str, str, str]:
     """Training loss of a row, validation loss if it is not None, and the unit that the model plots.
 
     The unit is bits per character unless tokens are characters, otherwise perplexity. A model that
@@ -93,14 +94,14 @@ def _losses(trainer: TrainerLike, row: Epoch, val_loss: float | None) -> tuple[s
     return f"train loss {row.train_loss:.4g}", validation, ""
 
 
-def _speed(trainer: TrainerLike, row: Epoch) -> str:
+def _speed(trainer: Loop, row: Epoch) -> str:
     """Speed of a language model in a row; empty if a training resumes within a validation."""
     if not row.tokens_per_second or not (trainer.in_bits or _plots_perplexity(trainer)):
         return ""
     return f"{row.tokens_per_second:,.0f} tokens/s"
 
 
-def _plots_perplexity(trainer: TrainerLike) -> bool:
+def _plots_perplexity(trainer: Loop) -> bool:
     return "train_ppl" in trainer.model.board.data
 
 
@@ -108,7 +109,7 @@ def _perplexity(loss: float) -> str:
     return in_digits(perplexity(loss))
 
 
-def describe_by_time(trainer: TrainerLike, row: Epoch, val_loss: float | None) -> str:
+def describe_by_time(trainer: Loop, row: Epoch, val_loss: float | None) -> str:
     """Summary of a row of a training by time in a few words, with the last validation if any."""
     return _joined(_passes(row), *_losses(trainer, row, val_loss), _speed(trainer, row))
 
@@ -117,7 +118,7 @@ def _passes(row: Epoch) -> str:
     return "" if row.passes is None else passes_in_words(row.passes)
 
 
-def time_left(trainer: TrainerLike) -> str:
+def time_left(trainer: Loop) -> str:
     """Remaining time of a training, such as 4:05 or 1:02:03; -:-- before the first update.
 
     With a time limit, it is the rest of the limit, otherwise an estimate from the updates so far.
@@ -137,23 +138,23 @@ class Lines(Callback):
         self._rows = 0  # of the history at the last line of a row
         self._seconds = -math.inf  # of the training at that line
 
-    def after_epoch(self, trainer: TrainerLike) -> None:
+    def after_epoch(self, trainer: Loop) -> None:
         """Print the line of the row if one is due."""
         is_last = len(trainer.history) == trainer.max_epochs
         if is_last or trainer.seconds - self._seconds >= SECONDS_BETWEEN_LINES:
             self._print_row(trainer)
 
-    def after_fit(self, trainer: TrainerLike) -> None:
+    def after_fit(self, trainer: Loop) -> None:
         """Print the line of the last row if it was not due."""
         if self._rows < len(trainer.history):
             self._print_row(trainer)
 
-    def _print_row(self, trainer: TrainerLike) -> None:
+    def _print_row(self, trainer: Loop) -> None:
         self._rows, self._seconds = len(trainer.history), trainer.seconds
         row = trainer.history[-1]
         self._print(trainer, row, row.val_loss)
 
-    def _print(self, trainer: TrainerLike, row: Epoch, val_loss: float | None) -> None:
+    def _print(self, trainer: Loop, row: Epoch, val_loss: float | None) -> None:
         """Print a line with columns of the same widths as in all lines."""
         train, validation, unit = _losses(trainer, row, val_loss)
         width = IN_UNIT_WIDTH if unit else LOSS_WIDTH
@@ -161,7 +162,7 @@ class Lines(Callback):
         cells += [unit, _speed(trainer, row).rjust(SPEED_WIDTH) if unit else ""]
         _print(_joined(*cells, f"{time_left(trainer)} left".rjust(LEFT_WIDTH)))
 
-    def _place(self, trainer: TrainerLike, row: Epoch) -> list[str]:
+    def _place(self, trainer: Loop, row: Epoch) -> list[str]:
         """Columns that say how far the training is."""
         last = f"epoch {trainer.max_epochs}{_of(trainer)}"
         return [_epoch(trainer).ljust(len(last))]
@@ -174,17 +175,17 @@ class LinesByTime(Lines):
         super().__init__()
         self._last = 0.0  # seconds of the training at the last line
 
-    def after_update(self, trainer: TrainerLike) -> None:
+    def after_update(self, trainer: Loop) -> None:
         """Print a line if one is due and no validation with a line follows."""
         apart = max(trainer.max_seconds / LINES_BY_TIME, 2 * SECONDS_BETWEEN_LINES)
         if trainer.seconds - self._last >= apart and not trainer.is_due:
             self._print(trainer, trainer.reached(), None)
 
-    def _print(self, trainer: TrainerLike, row: Epoch, val_loss: float | None) -> None:
+    def _print(self, trainer: Loop, row: Epoch, val_loss: float | None) -> None:
         self._last = trainer.seconds
         super()._print(trainer, row, val_loss)
 
-    def _place(self, trainer: TrainerLike, row: Epoch) -> list[str]:
+    def _place(self, trainer: Loop, row: Epoch) -> list[str]:
         tokens = "" if row.tokens is None else f"{row.tokens:,} tokens,".rjust(TOKENS_WIDTH)
         passes = _passes(row).ljust(PASSES_WIDTH)
         return [clock(row.seconds).ljust(TIME_WIDTH), f"{tokens} {passes}"]
@@ -196,15 +197,15 @@ class Bar(Callback):
     def __init__(self, bars: "Progress", task: "TaskID") -> None:
         self.bars, self.task = bars, task
 
-    def after_update(self, trainer: TrainerLike) -> None:
+    def after_update(self, trainer: Loop) -> None:
         """Advance the bar."""
         self.bars.update(self.task, completed=trainer.progress, left=time_left(trainer))
 
-    def before_validate(self, trainer: TrainerLike) -> None:
+    def before_validate(self, trainer: Loop) -> None:
         """Advance the bar: time passes."""
         self.after_update(trainer)
 
-    def after_epoch(self, trainer: TrainerLike) -> None:
+    def after_epoch(self, trainer: Loop) -> None:
         """Describe the epoch."""
         self.bars.update(self.task, description=describe(trainer), left=time_left(trainer))
 
@@ -216,7 +217,7 @@ class BarByTime(Bar):
         super().__init__(bars, task)
         self._described = -math.inf  # seconds of the training
 
-    def after_update(self, trainer: TrainerLike) -> None:
+    def after_update(self, trainer: Loop) -> None:
         """Advance the bar, and update its description if that is due."""
         if 0 <= trainer.seconds - self._described < SECONDS_BETWEEN_DESCRIPTIONS:
             return
@@ -234,7 +235,7 @@ class BarByTime(Bar):
             left=time_left(trainer),
         )
 
-    def after_epoch(self, trainer: TrainerLike) -> None:
+    def after_epoch(self, trainer: Loop) -> None:
         """Describe the validation."""
         self._described = -math.inf
         self.after_update(trainer)
@@ -268,7 +269,7 @@ class Samples(Callback):
         self.sample, self.every = sample, every
         self._shown = 0  # updates before the last text
 
-    def on_checkpoint(self, trainer: TrainerLike) -> None:
+    def on_checkpoint(self, trainer: Loop) -> None:
         """Show a text if one is due."""
         updates, in_epoch = trainer.train_batch_idx, trainer.num_train_batches
         ended = (len(trainer.history) + 1) * in_epoch

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from elman.errors import ElmanError, is_number, require_at_least, require_one_of
-from elman.training.callback import Callback, TrainerLike
+from elman.training.callback import Callback
 from elman.training.history import Epoch, best_epoch, passes_in_words
+from elman.training.loop import Loop
 from elman.user_classes import DataAttributes, ModelAttributes
 from elman.valid_values import SCHEDULES
 
@@ -34,7 +35,7 @@ class Schedule(Callback):
             raise ElmanError(f"warmup must be at least 0 and below 1, got {warmup!r}")
         self.kind, self.warmup = kind, warmup
 
-    def before_update(self, trainer: TrainerLike) -> None:
+    def before_update(self, trainer: Loop) -> None:
         """Set the learning rate."""
         if self.kind == "constant" and not self.warmup:
             return
@@ -73,7 +74,7 @@ class Best(Callback):
             require_at_least(1, patience=patience)
         self.patience = patience
 
-    def after_epoch(self, trainer: TrainerLike) -> None:
+    def after_epoch(self, trainer: Loop) -> None:
         """Store the state of the epoch if it is the best; stop if patience is exhausted."""
         since = len(trainer.history) - best_epoch(trainer.history).epoch
         if since == 0:
@@ -83,7 +84,7 @@ class Best(Callback):
         if self.patience is not None and since >= self.patience:
             trainer.stop()
 
-    def after_fit(self, trainer: TrainerLike) -> None:
+    def after_fit(self, trainer: Loop) -> None:
         """Restore the best epoch, except generators: they would repeat their numbers."""
         best = {n: array for n, array in trainer.best.items() if not n.startswith("generator")}
         if best:
@@ -93,7 +94,7 @@ class Best(Callback):
 class Learned(Callback):
     """End a training when its validation loss is 0 to three digits: nothing is left to learn."""
 
-    def after_epoch(self, trainer: TrainerLike) -> None:
+    def after_epoch(self, trainer: Loop) -> None:
         """Stop if the loss is that low."""
         if trainer.history[-1].val_loss < LEAST_LOSS:
             log.info("the validation loss is 0.000 nats per token: the training ends")

@@ -14,7 +14,6 @@ from typing import Any
 from numpy.typing import NDArray
 
 from elman.data.batches import Batch
-from elman.training.checkpoint import flatten_state, unflatten_state
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -180,6 +179,33 @@ class EarlyStep(GradientStep):
     @abstractmethod
     def copy_gradients(self, vector: Any, part: slice, factor: float) -> None:
         """Copy the gradients of some weights times a factor to their part of a vector."""
+
+
+def flatten_state(
+    state: Any, convert: Callable[[Any], NDArray[Any]], name: str = "hidden_state"
+) -> dict[str, NDArray[Any]]:
+    """Arrays of a state, named by position: `hidden_state.0`, `hidden_state.1.0`, ...
+
+    A state is None, an array, or a tuple or list of states. `convert` makes it a NumPy array.
+    """
+    if isinstance(state, tuple | list):
+        named = (flatten_state(part, convert, f"{name}.{i}") for i, part in enumerate(state))
+        return {key: array for parts in named for key, array in parts.items()}
+    return {} if state is None else {name: convert(state)}
+
+
+def unflatten_state(
+    arrays: Mapping[str, Any], convert: Callable[[Any], Any], name: str = "hidden_state"
+) -> Any:
+    """The state from which `flatten_state` made these arrays, with tuples instead of lists.
+
+    `arrays` may contain other arrays; `convert` converts an array to the framework's.
+    """
+    if name in arrays:
+        return convert(arrays[name])
+    positions = {key[len(name) + 1 :].split(".")[0] for key in arrays if key.startswith(f"{name}.")}
+    parts = (unflatten_state(arrays, convert, f"{name}.{i}") for i in range(len(positions)))
+    return tuple(parts) or None
 
 
 def clip_or_measure(trainer: Any) -> None:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from elman.book.trainer import Trainer
 from elman.errors import ElmanError, MachineError
-from elman.training.trainer import Trainer
 from elman.training.workers.processes import (
     OneWorker,
     TreeSum,

@@ -10,9 +10,9 @@ from matplotlib import pyplot
 from matplotlib.figure import Figure
 from nbclient import NotebookClient
 
+from elman.book.plotting import EARLIER_ALPHA, Point, ProgressBoard, plot
 from elman.errors import ElmanError
 from elman.numpy import RNN, RNNLM, TimeMachine, Trainer
-from elman.training.plotting import EARLIER_ALPHA, Point, ProgressBoard, plot
 
 mpl.use("Agg")
 
@@ -112,7 +112,7 @@ def test_axes_of_the_users_are_drawn_on() -> None:
 def test_a_drawing_that_fails_in_a_notebook_is_a_warning_and_the_last(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("elman.training.plotting.notebook", lambda: True)
+    monkeypatch.setattr("elman.book.plotting.notebook", lambda: True)
     board = ProgressBoard()
     with mpl.rc_context({"axes.prop_cycle": mpl.cycler("color", [])}):
         for x in range(3):
@@ -140,7 +140,7 @@ def test_plot_takes_the_books_arguments(arguments: tuple[list[float], ...], line
 
 
 NOTEBOOK = """
-from elman.training.plotting import ProgressBoard
+from elman.book.plotting import ProgressBoard
 drawings = 0
 show = ProgressBoard._show
 def counted(self):

@@ -1,64 +1,44 @@
-"""The training loop of all frameworks, with D2L's hooks; `time_limit.py` says when it ends.
+"""The training loop of all frameworks; `time_limit.py` says when it ends.
 
-A framework's Trainer defines `step_type` and D2L's `clip_gradients`. With gradients in the model it
-has `measure_gradients`, with GPUs `to`, `try_all_gpus` and `move_model`, with kernels
-`compile_ahead` and `compile_beside`.
+The loop prepares batches, calls a framework's step for each (`step.py`), and keeps the history. It
+shows nothing: callbacks do. D2L's hooks are in `book/trainer.py`.
 """
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import partial
 from itertools import islice
 from typing import Any
 
 from numpy.typing import NDArray
 
 from elman.data.batches import Batch, ShardedBatch
-from elman.errors import (
-    DivergedError,
-    ElmanError,
-    is_finite_number,
-    is_number,
-    require_at_least,
-    require_number,
-)
-from elman.files import memory
-from elman.files.long_work import showing
-from elman.hyperparameters import HyperParameters
+from elman.errors import DivergedError, ElmanError, is_number
 from elman.model.metrics import Mean, bits_per_character
-from elman.text import codec
-from elman.training.callback import Callback
-from elman.training.checkpoint import Checkpoint
 from elman.training.history import (
     BEST,
     Epoch,
-    EpochProgress,
     RowProgress,
     TrainerState,
     best_epoch,
     check_forms,
 )
-from elman.training.picture import Picture
-from elman.training.plotting import ProgressBoard
-from elman.training.progress import progress
-from elman.training.schedule import warn_of_sgd
-from elman.training.step import Step
+from elman.training.step import Arrays, Step
 from elman.training.time_limit import TimeLimit, TimePlan
 from elman.training.workers.partitioned import PartitionedStep
 from elman.training.workers.sharded import ShardedStep, Shards
 from elman.user_classes import DataAttributes, LoaderAttributes, ModelAttributes
 
 
-class Trainer(HyperParameters):
-    """Trains a model on data.
+class Loop:
+    """Trains a model on data, epoch by epoch, with a framework's step.
 
-    `history` contains an Epoch for each epoch of the last `fit`. `max_seconds` is a time limit. The
-    last epoch ends when another update as long as the previous one, plus a validation, would exceed
-    it. With a time limit, the first validation ends after a tenth of it; all others read as many
-    batches.
+    `history` contains an Epoch for each epoch of the last training. `max_seconds` is a time limit.
+    The last epoch ends when another update as long as the previous one, plus a validation, would
+    exceed it. With a time limit, the first validation ends after a tenth of it; all others read as
+    many batches.
 
     `by_time` is for a training that only its time limit ends. Its history has a row for about each
     tenth of the time, regardless of passes over the data. Validations during the training read the
@@ -67,20 +47,17 @@ class Trainer(HyperParameters):
     """
 
     step_type: Any  # the framework's Step
-    clip_gradients: Callable[..., Any]  # scales gradients down to a norm
-    measure_gradients: Callable[[Any], Any]  # norm of the gradients in a model
     model: Any = None
     optim: Any = None
-    data: Any = None  # of the last fit
+    data: Any = None  # of the last training
     history: list[Epoch]
     max_epochs: int
+    epoch: int
     gradient_clip_val: float
-    to: Callable[[Any, Any], Any]  # moves an array to a device, in a framework with GPUs
-    # Class attributes, since a subclass's constructor may not call this one.
-    num_gpus: int = 0
-    show_progress: bool = True
-    compiles_beside: bool = True  # while batches are computed, compile what the end needs
-    callbacks: Sequence[Callback] = ()
+    train_batch_idx: int  # updates so far
+    val_batch_idx: int  # batches of all validations so far
+    # Class attributes, since a subclass's constructor may not call another one.
+    callbacks: Sequence[Any] = ()  # as `callback.Callback`
     max_seconds: float = math.inf
     by_time: bool = False
     shards: Shards | None = None  # how batches are divided, if the training uses shards
@@ -90,47 +67,13 @@ class Trainer(HyperParameters):
     learning_rate_factor: float = 1.0  # set by a schedule
     hidden_state: Any = None  # after the last batch, if batches are stateful
     # Convert training and validation losses to bits per character, unless tokens are characters.
-    in_bits: tuple[Callable[[Any], Any], Callable[[Any], Any]] | None = None
+    in_bits: tuple[Any, Any] | None = None
     is_between_updates: bool = False  # a checkpoint can be written
     _final: tuple[float, int] | None = None  # loss and batches of the last validation by time
-    _progress_display: Callback = Callback()
     _step: Step | None = None
     _step_of: tuple[Any, Any] = None, None  # model and optimizer of the step
 
-    def __init__(
-        self,
-        max_epochs: int,
-        num_gpus: int = 0,
-        gradient_clip_val: float = 0,
-        show_progress: bool = True,
-    ) -> None:
-        """Initialize with d2l's settings and one more.
-
-        - `max_epochs`: passes over the training data.
-        - `num_gpus`: 1 uses a GPU if there is one, 0 the CPU.
-        - `gradient_clip_val`: largest norm of the gradient over all weights; 0 does not clip.
-        - `show_progress`: show a progress bar on standard error, or a line for each epoch if that
-          is not a terminal; in a notebook the curves show the progress.
-        """
-        require_at_least(0, max_epochs=max_epochs, num_gpus=num_gpus)
-        require_number(
-            "0 (no bound) or a finite number above",
-            lambda bound: is_finite_number(bound) and bound >= 0,
-            gradient_clip_val=gradient_clip_val,
-        )
-        self.save_hyperparameters()
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Attributes of a copy or a pickle: all but the step; it is made again."""
-        return {name: value for name, value in vars(self).items() if name != "_step"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Restore a copy or a pickle, and the reference from its model, which was omitted."""
-        vars(self).update(state)
-        if "model" in state:
-            self.model.trainer = self
-
-    def prepare_data(self, data: Any) -> None:
+    def begin(self, data: Any) -> None:
         """Take the data loaders of `data`, and reset the history."""
         self.data = data
         self.history = []
@@ -158,22 +101,6 @@ class Trainer(HyperParameters):
             return loader
         return self.shards.cut(loader, len(self.data.vocab))
 
-    def prepare_model(self, model: Any) -> None:
-        """Take the model, and move it to the GPU if there is one to train on."""
-        model.trainer = self
-        model.board.minutes = self.max_seconds / 60 if self.by_time else None
-        model.board.xlim = [0, model.board.minutes or self.max_epochs]
-        self.model = model
-        if self.gpus:
-            self.move_model(model, self.gpus[0])
-
-    def move_model(self, model: Any, device: Any) -> None:
-        """Move the parameters of a model; not needed if the framework places them itself."""
-
-    def prepare_optimizer(self) -> None:
-        """Take the model's optimizer."""
-        self.optim = self.model.configure_optimizers()
-
     @property
     def step(self) -> Step:
         """The framework's step for this model and optimizer, in shards if there are any."""
@@ -196,80 +123,40 @@ class Trainer(HyperParameters):
         kind = PartitionedStep if self.shards.partitioned else ShardedStep
         return kind(step, self.shards)
 
-    @cached_property
-    def gpus(self) -> list[Any]:
-        """GPUs to train on, at most `num_gpus`; `prepare_batch` moves batches to the first."""
-        found = self.try_all_gpus() if self.num_gpus else []
-        return found[: self.num_gpus] if self.shards is None else self.shards.own_gpu(found)
-
-    @staticmethod
-    def try_all_gpus() -> list[Any]:
-        """All GPUs that the framework can use."""
-        return []
-
     def prepare_batch(self, batch: Sequence[Any]) -> Sequence[Any]:
-        """Move a batch to the GPU if there is one to train on, and give the model its mask."""
-        moved = [self.to(array, self.gpus[0]) for array in batch] if self.gpus else batch
-        if not isinstance(batch, Batch):
-            return moved
-        self.model.set_mask(batch.mask)  # for a `fit_epoch` that calls the model's steps itself
-        return batch.with_arrays(moved)
+        """Arrays of a batch on the device of the model."""
+        return batch
 
-    def fit(self, model: Any, data: Any, resume: Checkpoint | None = None) -> None:
-        """Train `model` on `data`, from its current weights or from a checkpoint.
+    def run(self) -> None:
+        """Train epoch by epoch until all are done or the time is up."""
+        for epoch in range(self._passes_ended, self.max_epochs):
+            if (self.by_time or not self._pass_batches) and self._is_over():
+                break
+            self.epoch = epoch
+            self.fit_epoch()
+            self.model.set_mask(None)
+        if self.by_time and self._row.batches:
+            self._end_row()
+        self._call("after_fit")
+        if self.by_time:
+            self._validate_finally()
 
-        `resume` is a checkpoint as returned by `elman.training.checkpoint.read`. The model
-        takes the codec of the data. If it has another codec, an ElmanError is raised and nothing
-        changes.
-        """
-        _check_has("model", model, "configure_optimizers")
-        _check_has("data", data, "train_dataloader")
-        shared = codec.shared(model, data)
-        with showing("compiling") if self.show_progress else nullcontext():
-            self.compile_ahead(model, data)
-        if self.compiles_beside:
-            self.compile_beside()
-        memory.retain_freed()
-        self.prepare_data(data)
-        self.prepare_model(model)
-        model.board.begin()
-        self.prepare_optimizer()
-        self._step = None  # of another training
-        self.epoch = self.train_batch_idx = self.val_batch_idx = 0
-        if resume is not None:
-            self._resume(*resume)
-        model.codec = shared
-        with self._showing_progress():
-            for epoch in range(self._passes_ended, self.max_epochs):
-                if (self.by_time or not self._current.batches) and self._is_over():
-                    break
-                self.epoch = epoch
-                self.fit_epoch()
-                model.set_mask(None)
-            if self.by_time and self._row.batches:
-                self._end_row()
-            for callback in self._all_callbacks:
-                callback.after_fit(self)
-            if self.by_time:
-                self._validate_finally()
-        warn_of_sgd(self)
-
-    def compile_ahead(self, model: Any, data: Any) -> None:
-        """Compile what a framework can compile before the timing of the training starts."""
-
-    def compile_beside(self) -> None:
-        """Begin to compile what only the end of the training needs, in another process."""
+    def _call(self, *hooks: str) -> None:
+        """Call each hook of all callbacks."""
+        for hook in hooks:
+            for callback in self.callbacks:
+                getattr(callback, hook)(self)
 
     @property
     def _passes_ended(self) -> int:
         """Number of passes over the training data that have ended."""
         if not self.by_time:
             return len(self.history)
-        return (self.train_batch_idx - self._current.batches) // max(1, self.num_train_batches)
+        return (self.train_batch_idx - self._pass_batches) // max(1, self.num_train_batches)
 
     def fit_epoch(self) -> None:
         """Train on all training batches once, then validate; in a training by time only if due."""
-        if self._stopped and not self._current.batches:
+        if self._stopped and not self._pass_batches:
             return  # the book's own `fit` does not check
         if not self._row.batches:
             self._row.begin(self.seconds)
@@ -305,36 +192,30 @@ class Trainer(HyperParameters):
         """Validate, and add a row to the history."""
         row = self.reached()
         validation = self._validate(self._validation_batches())
-        if self.by_time or self._row.validated < self.num_val_batches:
-            self.model.board.complete("val_")  # the board waits for num_val_batches
         self.history.append(replace(row, val_loss=validation.value, seconds=self.seconds))
         if not self.by_time:
             self.limit.validation_seconds = self.seconds - row.seconds
             self._begin_epoch()
         self._row = RowProgress()
-        for callback in self._all_callbacks:
-            callback.after_epoch(self)
-        for callback in self._all_callbacks:
-            callback.on_checkpoint(self)
+        self._call("after_epoch", "on_checkpoint")
         self._row.begin(self.seconds)
 
     def _begin_epoch(self) -> None:
-        self._current = EpochProgress()
+        self._pass_batches = 0  # so far, in the current pass over the training data
+        self._pass_began: Any = None  # state of the training data's generator at its beginning
         self.hidden_state = None
 
     def _train(self) -> None:
         self.model.train()
-        current = self._current
-        current.loader_state = self._loader_state
-        for arrays in islice(self.train_dataloader, current.batches, None):
+        self._pass_began = self._loader_state
+        for arrays in islice(self.train_dataloader, self._pass_batches, None):
             if self.is_due:
                 self._end_row()
                 self.model.train()
-            has_begun = self.train_batch_idx if self.by_time else current.batches
+            has_begun = self.train_batch_idx if self.by_time else self._pass_batches
             if self._stopped or (has_begun and self._time_is_up):
                 break
-            for callback in self._all_callbacks:
-                callback.before_update(self)
+            self._call("before_update")
             previous_norm = self.gradient_norm
             began = self.seconds
             batch = self._prepared(arrays, self.hidden_state)
@@ -343,16 +224,13 @@ class Trainer(HyperParameters):
             self.hidden_state = self._state_after(batch, self.hidden_state)
             self.limit.note_update(self.seconds - began)
             self.train_batch_idx += 1
-            current.batches += 1
+            self._pass_batches += 1
             self._check_finite(loss, "training", previous_norm)
             self.batch_loss = loss
             self._row.batches += 1
             self._row.loss.add(loss, batch.num_targets)
             self.is_between_updates = True
-            for callback in self._all_callbacks:
-                callback.after_update(self)
-            for callback in self._all_callbacks:
-                callback.on_checkpoint(self)
+            self._call("after_update", "on_checkpoint")
 
     def _validate(self, batches: Iterable[Sequence[Any]]) -> Mean:
         mean = Mean()
@@ -361,8 +239,7 @@ class Trainer(HyperParameters):
         self.model.eval()
         state = None
         for arrays in batches:
-            for callback in self._all_callbacks:
-                callback.before_validate(self)
+            self._call("before_validate")
             batch = self._prepared(arrays, state)
             loss = self.step.validate(batch)
             state = self._state_after(batch, state)
@@ -396,7 +273,6 @@ class Trainer(HyperParameters):
             return
         batches = self.limit.validation_batches(self.val_dataloader, self._clock, None)
         self._final = self._validate(batches).value, self._row.validated
-        self.model.board.discard("val_")  # it covers other batches than the curve
 
     @property
     def validation(self) -> tuple[float, int]:
@@ -442,24 +318,6 @@ class Trainer(HyperParameters):
                 f"{self.train_batch_idx} updates{_norm_suffix(float(norm))}: use a lower learning "
                 f"rate, or clip the gradient{at}"
             )
-
-    @property
-    def _all_callbacks(self) -> tuple[Callback, ...]:
-        return (*self.callbacks, self._progress_display)
-
-    @contextmanager
-    def _showing_progress(self) -> Iterator[None]:
-        with progress(self) as self._progress_display:
-            try:
-                yield
-            finally:
-                del self._progress_display  # its locks would prevent copying the trainer
-
-    def plot(self) -> Picture:
-        """The curves of the model, as a notebook shows them during `fit`."""
-        if self.model is None:
-            raise ElmanError("a trainer has no curves before its training: call fit first")
-        return Picture(self.model.board.figure())
 
     def stop(self) -> None:
         """End the training with this epoch, after its validation."""
@@ -517,7 +375,7 @@ class Trainer(HyperParameters):
         """Copies of all arrays that training changes: weights, optimizer, generators, state."""
         return self.step.state_dict() | self.step.hidden_arrays(self.hidden_state)
 
-    def load_state_dict(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+    def load_state_dict(self, arrays: Arrays) -> None:
         """Load the result of `state_dict`; the model and its optimizer must be prepared."""
         self.step.load_state_dict(arrays)
         self.hidden_state = self.step.hidden_state(arrays)
@@ -529,13 +387,13 @@ class Trainer(HyperParameters):
 
     def trainer_state(self) -> TrainerState:
         """State of the training except its arrays."""
-        current, row = self._current, self._row
+        row = self._row
         return TrainerState(
             history=list(self.history),
-            batches=current.batches,
+            batches=self._pass_batches,
             row_batches=row.batches if self.by_time else None,
             loss=(row.loss.total, row.loss.weight),
-            loader_state=current.loader_state or self._loader_state,
+            loader_state=self._pass_began or self._loader_state,
             updates=self.train_batch_idx,
             validations=self.val_batch_idx - row.validated,  # a resume validates from the start
             seconds=self.seconds,
@@ -546,7 +404,8 @@ class Trainer(HyperParameters):
             gradient_norm=_known(self.gradient_norm),
         )
 
-    def _resume(self, arrays: Mapping[str, NDArray[Any]], state: TrainerState) -> None:
+    def resume(self, arrays: Arrays, state: TrainerState) -> None:
+        """Continue from a checkpoint; an ElmanError if it belongs to another training."""
         numbers = self.max_epochs, self.num_train_batches, self.num_val_batches
         state.check_against(*numbers, self.by_time)
         arrays = self.step.own_part(arrays)
@@ -567,7 +426,7 @@ class Trainer(HyperParameters):
         check_forms(best, best, own)
         self.best = best
         self.history = list(state.history)
-        self._current.batches = state.batches
+        self._pass_batches = state.batches
         self._row.batches = state.batches if state.row_batches is None else state.row_batches
         self._row.loss.total, self._row.loss.weight = state.loss
         self.train_batch_idx = state.updates
@@ -583,7 +442,7 @@ class Trainer(HyperParameters):
         self._row.begin(self.seconds)
         self.is_between_updates = True
 
-    def _load(self, current: Mapping[str, NDArray[Any]], best: Mapping[str, NDArray[Any]]) -> None:
+    def _load(self, current: Arrays, best: Arrays) -> None:
         """Load the arrays of a checkpoint; the best epoch's only to check that they fit."""
         if best:
             self.load_state_dict(best)
@@ -594,17 +453,9 @@ class Trainer(HyperParameters):
 
     def _try_hidden_state(self) -> None:
         """Take a step from the hidden state, only to check that it fits the model."""
-        board = self.model.board
-        self.model.board = ProgressBoard(display=False)
         self.model.eval()
         batch = self._on_device(next(iter(self.train_dataloader)))
         self.step.validate(batch.with_state(self.hidden_state))
-        self.model.board = board
-
-
-def _check_has(name: str, value: Any, method: str) -> None:
-    if not hasattr(value, method):
-        raise ElmanError(f"fit requires {name} with {method}(), got {value!r}")
 
 
 def _known(number: Any) -> float | None:

@@ -2,16 +2,16 @@
 
 import io
 import logging
-import math
 import sys
 import time
 from collections.abc import Sequence, Sized
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from elman.files.long_work import notebook
+from elman.training.curve_files import Point, marker
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from matplotlib.lines import Line2D
 
 SECONDS_BETWEEN_DRAWINGS = 0.4
-FEW_POINTS = 10  # curves with fewer points have markers; a line of one point would be invisible
 POINTS_BY_TIME = 100  # in a training curve of a training by time
 EARLIER_ALPHA = 0.35  # opacity of the curves of earlier fits
 AXIS_DISTANCE = 65  # in points, between the axes on the right
@@ -34,13 +33,6 @@ class Pyplot:
 
 
 plt = Pyplot()
-
-
-class Point(NamedTuple):
-    """A point of a curve."""
-
-    x: float
-    y: float
 
 
 class ProgressBoard:
@@ -238,11 +230,6 @@ class ProgressBoard:
 
 def _mean(points: Sequence[Point]) -> Point:
     return Point(*(sum(values) / len(values) for values in zip(*points, strict=True)))
-
-
-def marker(points: Sequence[Point]) -> str | None:
-    """Marker for a curve of few points; None for others."""
-    return "." if sum(math.isfinite(point.y) for point in points) < FEW_POINTS else None
 
 
 def _quantity(label: str) -> str | None:
