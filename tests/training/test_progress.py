@@ -7,7 +7,7 @@ import pytest
 
 from elman.errors import ElmanError
 from elman.training.history import Epoch
-from elman.training.progress import Lines, Samples, describe, describe_by_time, time_left
+from elman.training.progress import Lines, Samples, describe, time_left
 from tests.training.test_trainer import Constant
 
 
@@ -38,11 +38,13 @@ def test_losses_are_in_bits_per_character_where_tokens_are_not_characters() -> N
     trainer.in_bits = (lambda loss: loss / 2), (lambda loss: loss / 4)
     row = Epoch(1, 5.0, 6.0, 1000.0, 10.0, 100, 0.5)
     trainer.history = [row]
-    assert describe(trainer) == "epoch 1  train 2.500  val 1.500  bits/char  1,000 tokens/s"
-    shown = describe_by_time(trainer, row, None)
+    shown = describe(trainer, row, 6.0)
+    assert shown == "epoch 1  train 2.500  val 1.500  bits/char  1,000 tokens/s"
+    trainer.by_time = True
+    shown = describe(trainer, row, None)
     assert shown == "0.50 of the text  train 2.500  bits/char  1,000 tokens/s"
-    trainer.in_bits = None
-    assert describe(trainer) == "epoch 1  train loss 5  val loss 6"
+    trainer.by_time, trainer.in_bits = False, None
+    assert describe(trainer, row, 6.0) == "epoch 1  train loss 5  val loss 6"
 
 
 def lines_of_epochs(

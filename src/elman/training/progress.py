@@ -17,8 +17,7 @@ from elman.training.history import Epoch, passes_in_words
 from elman.training.loop import Loop
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, ProgressColumn, TaskID
-
+    from rich.progress import Progress, TaskID
 
 WIDTH = 76  # characters in a line of a generated text
 LINES_BY_TIME = 20  # of a training with only a time limit
@@ -29,31 +28,30 @@ TIME_WIDTH, TOKENS_WIDTH, PASSES_WIDTH = 5, 17, 19
 SECONDS_BETWEEN_DESCRIPTIONS = 0.2
 
 
-def bars(last: "ProgressColumn") -> "Progress":
-    """Progress bars on standard error; `last` is their last column."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), last)
-    # Printed lines appear above the bars, unless standard output is redirected.
-    screen: Any = BestEffortStream(sys.stderr)
-    return Progress(*columns, console=Console(file=screen), redirect_stdout=sys.stdout.isatty())
-
-
 @contextmanager
 def progress(trainer: Loop, shown: bool) -> Iterator[Callback]:
     """Callback that shows the progress of a training, unless curves show it in a notebook."""
     if not shown or notebook() or sys.stderr is None:
         yield Callback()
-    elif not draws_bars():
-        yield LinesByTime() if trainer.by_time else Lines()
-    else:
-        from rich.progress import TextColumn
+        return
+    if not draws_bars():
+        yield Lines()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
 
-        with bars(TextColumn("{task.fields[left]} left")) as display:
-            begun = "training" if trainer.by_time else f"epoch 0{_of(trainer)}"
-            task = display.add_task(begun, total=1, left=time_left(trainer))
-            yield (BarByTime if trainer.by_time else Bar)(display, task)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[left]} left"),
+    )
+    # Printed lines appear above the bar, unless standard output is redirected.
+    screen: Any = BestEffortStream(sys.stderr)
+    with Progress(
+        *columns, console=Console(file=screen), redirect_stdout=sys.stdout.isatty()
+    ) as bars:
+        begun = "training" if trainer.by_time else f"epoch 0{_of(trainer)}"
+        yield Bar(bars, bars.add_task(begun, total=1, left=time_left(trainer)))
 
 
 def _of(trainer: Loop) -> str:
@@ -61,20 +59,23 @@ def _of(trainer: Loop) -> str:
     return f"/{trainer.max_epochs}" if trainer.max_seconds == math.inf else ""
 
 
-def describe(trainer: Loop) -> str:
-    """Summary of the last epoch in a few words; for a language model with its speed."""
-    epoch = trainer.history[-1]
-    losses = _losses(trainer, epoch, epoch.val_loss)
-    return _joined(_epoch(trainer), *losses, _speed(trainer, epoch))
+def describe(trainer: Loop, row: Epoch, val_loss: float | None) -> str:
+    """Summary of a row in a few words, with the last validation if any.
+
+    A language model has its speed, too.
+    """
+    return _joined(_place(trainer, row), *_losses(trainer, row, val_loss), _speed(trainer, row))
 
 
 def _joined(*cells: str) -> str:
     return "  ".join(filter(None, cells))
 
 
-def _epoch(trainer: Loop) -> str:
-    """The last epoch, such as `epoch 3/20`."""
-    return f"epoch {trainer.history[-1].epoch}{_of(trainer)}"
+def _place(trainer: Loop, row: Epoch) -> str:
+    """The epoch of a row, such as `epoch 3/20`, or the passes of a training by time."""
+    if not trainer.by_time:
+        return f"epoch {row.epoch}{_of(trainer)}"
+    return "" if row.passes is None else passes_in_words(row.passes)
 
 
 def _losses(trainer: Loop, row: Epoch, val_loss: float | None) -> tuple[str, str, str]:
@@ -84,14 +85,16 @@ def _losses(trainer: Loop, row: Epoch, val_loss: float | None) -> tuple[str, str
     plots neither shows losses.
     """
     if trainer.in_bits is not None:
+        words, unit = ["train {:.3f}", "val {:.3f}"], "bits/char"
         to_train, to_val = trainer.in_bits
-        validation = "" if val_loss is None else f"val {to_val(val_loss):.3f}"
-        return f"train {to_train(row.train_loss):.3f}", validation, "bits/char"
-    if _plots_perplexity(trainer):
-        validation = "" if val_loss is None else f"val {_perplexity(val_loss)}"
-        return f"train {_perplexity(row.train_loss)}", validation, "perplexity"
-    validation = "" if val_loss is None else f"val loss {val_loss:.4g}"
-    return f"train loss {row.train_loss:.4g}", validation, ""
+    elif _plots_perplexity(trainer):
+        words, unit = ["train {}", "val {}"], "perplexity"
+        to_train = to_val = _perplexity
+    else:
+        words, unit = ["train loss {:.4g}", "val loss {:.4g}"], ""
+        to_train = to_val = float
+    validation = "" if val_loss is None else words[1].format(to_val(val_loss))
+    return words[0].format(to_train(row.train_loss)), validation, unit
 
 
 def _speed(trainer: Loop, row: Epoch) -> str:
@@ -109,15 +112,6 @@ def _perplexity(loss: float) -> str:
     return in_digits(perplexity(loss))
 
 
-def describe_by_time(trainer: Loop, row: Epoch, val_loss: float | None) -> str:
-    """Summary of a row of a training by time in a few words, with the last validation if any."""
-    return _joined(_passes(row), *_losses(trainer, row, val_loss), _speed(trainer, row))
-
-
-def _passes(row: Epoch) -> str:
-    return "" if row.passes is None else passes_in_words(row.passes)
-
-
 def time_left(trainer: Loop) -> str:
     """Remaining time of a training, such as 4:05 or 1:02:03; -:-- before the first update.
 
@@ -132,11 +126,22 @@ def _print(line: str) -> None:
 
 
 class Lines(Callback):
-    """Prints lines of epochs: the first, the last, and between them one every few seconds."""
+    """Prints lines of epochs: the first, the last, and between them one every few seconds.
+
+    In a training by time these are lines of validations, and others are a twentieth of the time
+    apart.
+    """
 
     def __init__(self) -> None:
         self._rows = 0  # of the history at the last line of a row
         self._seconds = -math.inf  # of the training at that line
+        self._last = 0.0  # seconds of the training at the last line
+
+    def after_update(self, trainer: Loop) -> None:
+        """Print a line if one is due and no validation with a line follows."""
+        apart = max(trainer.max_seconds / LINES_BY_TIME, 2 * SECONDS_BETWEEN_LINES)
+        if trainer.by_time and trainer.seconds - self._last >= apart and not trainer.is_due:
+            self._print(trainer, trainer.reached(), None)
 
     def after_epoch(self, trainer: Loop) -> None:
         """Print the line of the row if one is due."""
@@ -156,49 +161,39 @@ class Lines(Callback):
 
     def _print(self, trainer: Loop, row: Epoch, val_loss: float | None) -> None:
         """Print a line with columns of the same widths as in all lines."""
+        self._last = trainer.seconds
+        place = _place(trainer, row)
+        if trainer.by_time:
+            tokens = "" if row.tokens is None else f"{row.tokens:,} tokens,".rjust(TOKENS_WIDTH)
+            cells = [clock(row.seconds).ljust(TIME_WIDTH), f"{tokens} {place.ljust(PASSES_WIDTH)}"]
+        else:
+            cells = [place.ljust(len(f"epoch {trainer.max_epochs}{_of(trainer)}"))]
         train, validation, unit = _losses(trainer, row, val_loss)
         width = IN_UNIT_WIDTH if unit else LOSS_WIDTH
-        cells = [*self._place(trainer, row), train.ljust(width), validation.ljust(width - 2)]
-        cells += [unit, _speed(trainer, row).rjust(SPEED_WIDTH) if unit else ""]
+        cells += [train.ljust(width), validation.ljust(width - 2), unit]
+        cells += [_speed(trainer, row).rjust(SPEED_WIDTH) if unit else ""]
         _print(_joined(*cells, f"{time_left(trainer)} left".rjust(LEFT_WIDTH)))
-
-    def _place(self, trainer: Loop, row: Epoch) -> list[str]:
-        """Columns that say how far the training is."""
-        last = f"epoch {trainer.max_epochs}{_of(trainer)}"
-        return [_epoch(trainer).ljust(len(last))]
-
-
-class LinesByTime(Lines):
-    """Prints lines of validations as of epochs, and others a twentieth of the time apart."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._last = 0.0  # seconds of the training at the last line
-
-    def after_update(self, trainer: Loop) -> None:
-        """Print a line if one is due and no validation with a line follows."""
-        apart = max(trainer.max_seconds / LINES_BY_TIME, 2 * SECONDS_BETWEEN_LINES)
-        if trainer.seconds - self._last >= apart and not trainer.is_due:
-            self._print(trainer, trainer.reached(), None)
-
-    def _print(self, trainer: Loop, row: Epoch, val_loss: float | None) -> None:
-        self._last = trainer.seconds
-        super()._print(trainer, row, val_loss)
-
-    def _place(self, trainer: Loop, row: Epoch) -> list[str]:
-        tokens = "" if row.tokens is None else f"{row.tokens:,} tokens,".rjust(TOKENS_WIDTH)
-        passes = _passes(row).ljust(PASSES_WIDTH)
-        return [clock(row.seconds).ljust(TIME_WIDTH), f"{tokens} {passes}"]
 
 
 class Bar(Callback):
-    """Progress bar of the updates, described by the last epoch."""
+    """Progress bar of the updates, described by the last epoch.
+
+    In a training by time it shows the time, the running loss and the last validation.
+    """
 
     def __init__(self, bars: "Progress", task: "TaskID") -> None:
         self.bars, self.task = bars, task
+        self._described = -math.inf  # seconds of the training
 
     def after_update(self, trainer: Loop) -> None:
-        """Advance the bar."""
+        """Advance the bar; in a training by time also update its description, if that is due."""
+        if trainer.by_time:
+            if trainer.seconds - self._described < SECONDS_BETWEEN_DESCRIPTIONS:
+                return
+            self._described = trainer.seconds
+            row = trainer.reached()
+            last = trainer.history[-1] if trainer.history else row
+            self._describe(trainer, last if math.isnan(row.train_loss) else row)
         self.bars.update(self.task, completed=trainer.progress, left=time_left(trainer))
 
     def before_validate(self, trainer: Loop) -> None:
@@ -206,39 +201,13 @@ class Bar(Callback):
         self.after_update(trainer)
 
     def after_epoch(self, trainer: Loop) -> None:
-        """Describe the epoch."""
-        self.bars.update(self.task, description=describe(trainer), left=time_left(trainer))
+        """Describe the row."""
+        self._describe(trainer, trainer.history[-1])
+        self.bars.update(self.task, left=time_left(trainer))
 
-
-class BarByTime(Bar):
-    """Progress bar of the time, described by the running loss and the last validation."""
-
-    def __init__(self, bars: "Progress", task: "TaskID") -> None:
-        super().__init__(bars, task)
-        self._described = -math.inf  # seconds of the training
-
-    def after_update(self, trainer: Loop) -> None:
-        """Advance the bar, and update its description if that is due."""
-        if 0 <= trainer.seconds - self._described < SECONDS_BETWEEN_DESCRIPTIONS:
-            return
-        self._described = trainer.seconds
-        row = trainer.reached()
-        last = trainer.history[-1] if trainer.history else None
-        if math.isnan(row.train_loss) and last is not None:
-            row = last
-        val_loss = None if last is None else last.val_loss
-        description = describe_by_time(trainer, row, val_loss)
-        self.bars.update(
-            self.task,
-            completed=trainer.progress,
-            description=description,
-            left=time_left(trainer),
-        )
-
-    def after_epoch(self, trainer: Loop) -> None:
-        """Describe the validation."""
-        self._described = -math.inf
-        self.after_update(trainer)
+    def _describe(self, trainer: Loop, row: Epoch) -> None:
+        val_loss = trainer.history[-1].val_loss if trainer.history else None
+        self.bars.update(self.task, description=describe(trainer, row, val_loss))
 
 
 def check_sample_every(epochs: float) -> None:
