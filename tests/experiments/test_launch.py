@@ -14,7 +14,7 @@ from elman.experiments import launch, session
 from elman.experiments.choice import with_shards
 from elman.experiments.launch import connected, number_of_workers
 from elman.training.workers.hosts import HostError
-from elman.training.workers.processes import ONE_WORKER, OneWorker
+from elman.training.workers.processes import ONE_WORKER, Workers
 
 Set = Callable[..., None]
 MEETING = {"MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
@@ -101,7 +101,7 @@ def test_a_worker_whose_host_lacks_the_run_is_refused_before_it_waits_for_others
         session.resume(tmp_path / "run")
 
 
-class Second(OneWorker):
+class Second(Workers):
     """The second worker, on host b; the first one has failed."""
 
     rank = 1
@@ -143,7 +143,7 @@ def test_variables_that_are_wrong_are_named(
 
 
 def test_an_error_of_lost_workers_names_all_hosts() -> None:
-    class Lost(OneWorker):
+    class Lost(Workers):
         size = 2
 
         def gather(self, content: bytes) -> list[bytes]:

@@ -21,7 +21,7 @@ from elman.runs.records import RunSettings
 from elman.runs.run_folder import CHECKPOINTS
 from elman.training.checkpoint import Checkpoint, path_of, read, read_newest
 from elman.training.workers.hosts import check_same
-from elman.training.workers.processes import NamedWorkers, Workers
+from elman.training.workers.processes import Workers
 
 SAME_COMMAND = "type the same command on all hosts"
 PATHS = "text", "more_texts", "val", "test", "init"  # may differ: the first worker's are read
@@ -31,7 +31,7 @@ CHECKPOINT, NOTHING = "checkpoint", "none"  # a fact: its updates, if there is o
 PART_BYTES = 1 << 20  # of a checkpoint, sent by all to all: slow links must not take a minute
 
 
-def agreed(workers: NamedWorkers, training: Training, folder: Path) -> Checkpoint | None:
+def agreed(workers: Workers, training: Training, folder: Path) -> Checkpoint | None:
     """The checkpoint from which all workers continue; None to begin.
 
     It is the newest in the run directory `folder` of the first worker. Workers that have none there

@@ -16,9 +16,8 @@ from typing import Any
 from elman.errors import ElmanError, InterruptedWorkError, MachineError, printable
 from elman.files import json_files
 from elman.runs.records import RunSettings
-from elman.training.workers.busy import Busy
 from elman.training.workers.hosts import HostError, listed, names_of
-from elman.training.workers.processes import ONE_WORKER, NamedWorkers, Workers
+from elman.training.workers.processes import ONE_WORKER, Busy, Workers
 from elman.valid_values import SHARDED
 
 ANSWER_SECONDS = 60  # after this time without an answer, a worker counts as lost
@@ -43,7 +42,7 @@ def is_launched() -> bool:
 
 
 @contextmanager
-def connected(framework: str) -> Iterator[NamedWorkers]:
+def connected(framework: str) -> Iterator[Workers]:
     """Connect the workers of a command; they stay connected within the block."""
     if is_launched() and os.environ["WORLD_SIZE"] != "1":
         _check_variables()
@@ -157,7 +156,7 @@ def tell_nobody(settings: RunSettings, folder: Path, seconds: float) -> None:
 
 
 @contextmanager
-def telling(workers: NamedWorkers) -> Iterator[Tell]:
+def telling(workers: Workers) -> Iterator[Tell]:
     """Yield a function that sends the first worker's training to the others, read by `told`.
 
     If the block fails before the call, the others are informed.
@@ -183,7 +182,7 @@ def telling(workers: NamedWorkers) -> Iterator[Tell]:
         raise
 
 
-def told(workers: NamedWorkers) -> tuple[RunSettings, Path, float] | None:
+def told(workers: Workers) -> tuple[RunSettings, Path, float] | None:
     """Receive the first worker's run settings, its folder, and the seconds between checkpoints.
 
     None if the first worker has failed on this host; it has then printed the reason. On other hosts

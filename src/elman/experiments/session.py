@@ -24,9 +24,8 @@ from elman.terms import Option
 from elman.training.callback import Callback
 from elman.training.checkpoint import Checkpoints, check_interval
 from elman.training.progress import check_sample_every
-from elman.training.workers.busy import Busy
 from elman.training.workers.hosts import listed
-from elman.training.workers.processes import ONE_WORKER, NamedWorkers
+from elman.training.workers.processes import ONE_WORKER, Busy, Workers
 
 Ending = Callable[[Checkpoints], AbstractContextManager[None]]  # where a signal ends a training
 
@@ -76,7 +75,7 @@ class Session:
     training: Training
     folder: Path
     conduct: Conduct = Conduct()
-    workers: NamedWorkers = ONE_WORKER
+    workers: Workers = ONE_WORKER
     tell: Tell = launch.tell_nobody
 
     def fit(self) -> Self:
@@ -186,7 +185,7 @@ def resume(folder: Path, conduct: Conduct = Conduct()) -> Session | None:
 
 
 def _resume(
-    folder: Path, given: Mapping[str, Any], conduct: Conduct, workers: NamedWorkers, tell: Tell
+    folder: Path, given: Mapping[str, Any], conduct: Conduct, workers: Workers, tell: Tell
 ) -> Session:
     """Resume the training of a run directory; an ElmanError if other settings are given."""
     with run_folder.resumed_training(folder) as kept:
@@ -213,7 +212,7 @@ def _kind(settings: Settings) -> type[Training]:
 @contextmanager
 def _first_worker(
     framework: str, conduct: Conduct, given: Mapping[str, Any]
-) -> Iterator[tuple[NamedWorkers, Tell] | None]:
+) -> Iterator[tuple[Workers, Tell] | None]:
     """Connect a training's workers. The first one continues; in the others, follow it: None."""
     with launch.connected(framework) as workers:
         if workers.rank:
@@ -224,7 +223,7 @@ def _first_worker(
             yield workers, tell
 
 
-def _follow(workers: NamedWorkers, conduct: Conduct, given: Mapping[str, Any]) -> None:
+def _follow(workers: Workers, conduct: Conduct, given: Mapping[str, Any]) -> None:
     """Train as the first worker instructs, given the same. Only the first worker writes the run."""
     found = launch.told(workers)
     if found is None:

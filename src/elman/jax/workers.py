@@ -14,6 +14,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from elman.errors import ElmanError
 from elman.training.workers.processes import (
     Numbers,
+    Workers,
     as_machine_error,
     divided,
     free_port,
@@ -26,14 +27,11 @@ AXIS = PartitionSpec("worker")
 FIRST_VERSION = 0, 7  # with a timeout after which a worker counts as lost
 
 
-class JaxWorkers:
+class JaxWorkers(Workers):
     """Workers that are connected by `jax.distributed.initialize`, each with its first device.
 
     Those on one machine, without GPUs, add up vectors in its memory.
     """
-
-    gpu = 0
-    sends_early = False  # one compiled function returns all gradients
 
     def __init__(self, seconds: int, **places: Any) -> None:
         """Connect; `places` are arguments of `initialize`, none if JAX finds them itself.
@@ -64,10 +62,6 @@ class JaxWorkers:
             jax.shard_map(function, mesh=self.mesh, in_specs=AXIS, out_specs=AXIS, check_vma=False)
         )
 
-    def own_vector(self, length: int) -> Any:
-        """Any memory will do: arrays of JAX cannot be written to."""
-        return None
-
     def exchange(
         self, vector: Any, numbers: Numbers, rows: Rows | None = None, per: int | None = None
     ) -> tuple[Any, Numbers]:
@@ -97,9 +91,6 @@ class JaxWorkers:
         own_sum = own_sum[:length] if rows is None else unpacked(own_sum, rows, _zeros)
         all_numbers = own_words.view(np.float64)
         return divided(jnp.asarray(own_sum), all_numbers, per), all_numbers
-
-    def send_early(self, vector: Any, part: slice) -> None:
-        """Do nothing: all gradients are complete at the same time."""
 
     def concatenate(self, part: Any, length: int) -> Any:
         """Concatenate the workers' parts of a vector of this length."""

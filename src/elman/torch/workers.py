@@ -18,6 +18,7 @@ from elman.training.workers.hosts import interface_towards, source_address
 from elman.training.workers.processes import (
     WHOLE,
     Numbers,
+    Workers,
     as_machine_error,
     divided,
     remaining,
@@ -47,7 +48,7 @@ class Begun:
     waits: list[Any]
 
 
-class TorchWorkers:
+class TorchWorkers(Workers):
     """Workers started by torchrun, or by anything that sets its variables.
 
     A worker that does not answer for `seconds` counts as lost. With `on_gpus`, NCCL exchanges

@@ -24,8 +24,7 @@ from elman.files.tensors import Arrays
 from elman.training.callback import Callback
 from elman.training.history import TrainerState
 from elman.training.loop import Loop
-from elman.training.workers.busy import Busy
-from elman.training.workers.processes import ONE_WORKER, Workers
+from elman.training.workers.processes import ONE_WORKER, Busy, Workers
 from elman.valid_values import MAX_EPOCHS
 
 log = logging.getLogger("elman")

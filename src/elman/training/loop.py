@@ -27,8 +27,7 @@ from elman.training.history import (
 )
 from elman.training.step import Arrays, Step
 from elman.training.time_limit import TimeLimit, TimePlan
-from elman.training.workers.partitioned import PartitionedStep
-from elman.training.workers.sharded import ShardedStep, Shards
+from elman.training.workers.sharded import PartitionedStep, ShardedStep, Shards
 from elman.user_classes import DataAttributes, LoaderAttributes, ModelAttributes
 
 

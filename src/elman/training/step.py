@@ -2,8 +2,7 @@
 
 The loop (`trainer.py`) makes a Step for a model and its optimizer and calls it for every batch.
 `Step` is all that a framework needs to train in one process. A framework that also implements
-`GradientStep` can train in shards, on several workers (`sharded.py`), with the optimizer's state
-divided among them (`partitioned.py`): both wrap its step.
+`GradientStep` can train in shards, on several workers (`sharded.py`), which wrap its step.
 """
 
 from abc import ABC, abstractmethod
@@ -217,43 +216,3 @@ def clip_or_measure(trainer: Any) -> None:
         trainer.clip_gradients(trainer.gradient_clip_val, trainer.model)
     else:
         trainer.gradient_norm = trainer.measure_gradients(trainer.model)
-
-
-class WrappedStep(Step):
-    """A step that delegates to another one, `inner`; subclasses replace parts of it."""
-
-    def __init__(self, inner: GradientStep) -> None:
-        super().__init__(inner.trainer)
-        self.inner = inner
-
-    def update(self, batch: Any) -> float:
-        """Take an optimization step; return the batch's mean loss in nats per token."""
-        return self.inner.update(batch)
-
-    def validate(self, batch: Any) -> float | None:
-        """Mean loss of a batch without gradients; None if the model's step returns none."""
-        return self.inner.validate(batch)
-
-    def scale_learning_rate(self, factor: float) -> None:
-        """Set the learning rate to `factor` times its initial value."""
-        self.inner.scale_learning_rate(factor)
-
-    def state_dict(self) -> dict[str, NDArray[Any]]:
-        """Copies of all arrays that updates change: weights, optimizer, generators."""
-        return self.inner.state_dict()
-
-    def load_state_dict(self, arrays: Arrays) -> None:
-        """Load the result of `state_dict`."""
-        self.inner.load_state_dict(arrays)
-
-    def to_numpy(self, array: Any) -> NDArray[Any]:
-        """Convert an array of a hidden state to NumPy."""
-        return self.inner.to_numpy(array)
-
-    def from_numpy(self, array: NDArray[Any]) -> Any:
-        """Convert an array of a hidden state from NumPy, and move it to the device."""
-        return self.inner.from_numpy(array)
-
-    def create_state(self) -> None:
-        """Create the parameters and optimizer slots that a framework would create later."""
-        self.inner.create_state()

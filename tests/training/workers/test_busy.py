@@ -10,14 +10,13 @@ import pytest
 from elman.errors import MachineError
 from elman.training import checkpoint
 from elman.training.checkpoint import Checkpoints
-from elman.training.workers import busy
-from elman.training.workers.busy import Busy
-from elman.training.workers.processes import OneWorker
+from elman.training.workers import processes
+from elman.training.workers.processes import Busy, Workers
 from tests.training.workers.together import Together, at_once, group
 
 
 def test_workers_wait_for_one_that_is_busy_however_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(busy, "BUSY_SECONDS", 0.001)
+    monkeypatch.setattr(processes, "BUSY_SECONDS", 0.001)
     workers = group(3)
     late = threading.Event()
 
@@ -37,14 +36,14 @@ def test_a_worker_that_is_lost_while_another_is_busy_is_told(
 ) -> None:
     lost = threading.Event()
 
-    class Lost(OneWorker):
+    class Lost(Workers):
         def gather(self, content: bytes) -> list[bytes]:
             if lost.is_set():
                 return [b""]
             lost.set()
             raise MachineError("a worker has gone")
 
-    monkeypatch.setattr(busy, "BUSY_SECONDS", 0)
+    monkeypatch.setattr(processes, "BUSY_SECONDS", 0)
     task = Busy(Lost())
     assert lost.wait(60)
     with pytest.raises(MachineError, match="a worker has gone"):
@@ -73,7 +72,7 @@ class Trainer:
 def test_workers_wait_for_a_checkpoint_however_long_it_takes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(busy, "BUSY_SECONDS", 0.001)
+    monkeypatch.setattr(processes, "BUSY_SECONDS", 0.001)
     workers = group(2)
     written = []
 

@@ -13,7 +13,7 @@ from elman.data.batches import Batch
 from elman.errors import ElmanError
 from elman.training.workers import early
 from elman.training.workers.early import EARLY, EarlySending, early_parts
-from elman.training.workers.processes import OneWorker, TreeSum, remaining
+from elman.training.workers.processes import TreeSum, Workers, remaining
 
 SHAPES = st.lists(st.sampled_from([(8,), (1024, 512), (4096, 300), (1 << 20,)]), min_size=1)
 
@@ -70,7 +70,7 @@ def test_what_remains_is_all_that_is_in_no_other_slice(lengths: list[int]) -> No
     assert all(numbers)
 
 
-class OwnWorkers(OneWorker):
+class OwnWorkers(Workers):
     """A worker that notes what it sends."""
 
     def __init__(self) -> None:

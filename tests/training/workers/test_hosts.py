@@ -7,10 +7,10 @@ import pytest
 
 from elman.errors import MachineError
 from elman.training.workers.hosts import check_same, listed, names_of, source_address
-from elman.training.workers.processes import OneWorker
+from elman.training.workers.processes import Workers
 
 
-class Two(OneWorker):
+class Two(Workers):
     """A worker, and another one on a host of another name."""
 
     def __init__(self, **other: str) -> None:

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from elman.model.weights import is_recurrent
-from elman.training.workers.partitioned import common, sections_of
 from elman.training.workers.processes import part_of
+from elman.training.workers.sharded import common, sections_of
 
 NAMES = ["embedding.weight", "rnn.weight_ih_l0", "rnn.weight_hh_l0", "linear.weight", "linear.bias"]
 shapes = st.permutations(NAMES).flatmap(

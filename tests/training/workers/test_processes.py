@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from elman.book.trainer import Trainer
 from elman.errors import ElmanError, MachineError
 from elman.training.workers.processes import (
-    OneWorker,
     TreeSum,
+    Workers,
     as_machine_error,
     check_shards,
     own_shards,
@@ -108,12 +108,12 @@ def test_no_worker_is_without_a_shard() -> None:
 
 def test_one_worker_exchanges_with_nobody() -> None:
     vector, numbers = np.ones(3), np.arange(2.0)
-    total, gathered = OneWorker().exchange(vector, numbers)
+    total, gathered = Workers().exchange(vector, numbers)
     assert total is vector
     assert gathered.tolist() == [[0, 1]]
-    assert OneWorker().gather(b"x") == [b"x"]
-    assert OneWorker().concatenate(vector, 3) is vector
-    OneWorker().close()
+    assert Workers().gather(b"x") == [b"x"]
+    assert Workers().concatenate(vector, 3) is vector
+    Workers().close()
 
 
 def test_a_lost_worker_is_told_in_one_line() -> None:
@@ -143,7 +143,7 @@ def test_each_worker_trains_on_a_gpu_of_its_own() -> None:
         trainer.shards = Shards(4, worker)
         return trainer.gpus
 
-    worker = OneWorker()
+    worker = Workers()
     for worker.gpu, expected in enumerate((["first"], ["second"])):
         assert in_shards(1) == expected
         assert in_shards(0) == []

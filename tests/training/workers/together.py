@@ -5,12 +5,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from elman.training.workers.processes import OneWorker
+from elman.training.workers.processes import Workers
 
 Result = TypeVar("Result")
 
 
-class Together(OneWorker):
+class Together(Workers):
     """A worker in a thread of its own; all meet in each `gather`."""
 
     def __init__(self, rank: int, contents: list[bytes], meeting: threading.Barrier) -> None:

@@ -7,9 +7,10 @@ worker computes some of the shards. Sums over shards follow a fixed binary tree,
 
 import re
 import socket
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,8 @@ from elman.valid_values import MAX_SHARDS
 Numbers = NDArray[np.float64]
 # Most numbers of a vector that every worker adds up. Of a larger one, each adds up a piece.
 WHOLE = 1 << 20
+BUSY_SECONDS = 5  # between answers of a worker that the others wait for
+BUSY = b"busy"
 
 
 @contextmanager
@@ -39,23 +42,31 @@ def as_machine_error(*kinds: type[Exception]) -> Iterator[None]:
         raise MachineError(f"a worker has ended, or does not answer ({reason})") from error
 
 
-class Workers(Protocol):
+class Workers:
     """Processes of one training, as seen by the process with the number `rank`.
 
     Every worker calls the same methods in the same order. They raise a MachineError if a worker is
     lost. `gpu` is the number of its GPU among the machine's GPUs that the framework can use.
     `sends_vectors` is false if all workers add up vectors in memory that they share. `sends_early`
     is true if they can exchange a part of a vector while the others are computed.
+
+    This class is the only process of a training. A framework's subclass connects several.
     """
 
-    rank: int
-    size: int
-    gpu: int
-    sends_vectors: bool
-    sends_early: bool
+    rank: int = 0
+    size: int = 1
+    gpu: int = 0
+    sends_vectors: bool = False
+    sends_early: bool = False
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the hosts of all workers, by rank: this one, unless all have told theirs."""
+        return [socket.gethostname()] * self.size
 
     def own_vector(self, length: int) -> Any:
         """Single precision array for this worker's next vector; None if any memory will do."""
+        return None
 
     def exchange(
         self, vector: Any, numbers: Numbers, rows: Rows | None = None, per: int | None = None
@@ -67,6 +78,7 @@ class Workers(Protocol):
         - `rows`: the vectors are zero in all other rows of an embedding.
         - `per`: index of a number; the sum is divided by this number's sum over all workers.
         """
+        return divided(vector, numbers[None], per), numbers[None]
 
     def send_early(self, vector: Any, part: slice) -> None:
         """Begin to exchange a part of the vector that the next `exchange` is given.
@@ -76,59 +88,47 @@ class Workers(Protocol):
 
     def concatenate(self, part: Any, length: int) -> Any:
         """Concatenate the workers' parts of a vector of this length."""
+        return part
 
     def gather(self, content: bytes) -> list[bytes]:
         """Gather the contents of all workers."""
+        return [content]
 
     def close(self) -> None:
         """Close the connections."""
 
 
-class NamedWorkers(Workers, Protocol):
-    """Workers that messages name by their hosts."""
-
-    @property
-    def names(self) -> list[str]:
-        """Names of the hosts of all workers, by rank."""
+ONE_WORKER = Workers()
 
 
-class OneWorker:
-    """The only process of a training."""
+class Busy:
+    """Work of one worker, such as reading a long text, while the others wait as long as needed.
 
-    rank, size, gpu = 0, 1, 0
-    sends_vectors = sends_early = False
+    A thread answers the others meanwhile. Nothing else may be exchanged until `end`.
+    """
 
-    def own_vector(self, length: int) -> Any:
-        """Any memory will do."""
-        return None
+    def __init__(self, workers: Workers) -> None:
+        self.workers, self._ended = workers, threading.Event()
+        self._error: MachineError | None = None
+        self._thread = threading.Thread(target=self._answer, daemon=True)
+        self._thread.start()
 
-    @property
-    def names(self) -> list[str]:
-        """Name of this host, for each worker."""
-        return [socket.gethostname()] * self.size
+    def _answer(self) -> None:
+        try:
+            while not self._ended.wait(BUSY_SECONDS):
+                self.workers.gather(BUSY)
+        except MachineError as error:
+            self._error = error
 
-    def exchange(
-        self, vector: Any, numbers: Numbers, rows: Rows | None = None, per: int | None = None
-    ) -> tuple[Any, Numbers]:
-        """Return the vector, divided if asked, and its numbers as the numbers of all workers."""
-        return divided(vector, numbers[None], per), numbers[None]
-
-    def send_early(self, vector: Any, part: slice) -> None:
-        """Do nothing: there is no other worker."""
-
-    def concatenate(self, part: Any, length: int) -> Any:
-        """Return the part as the whole vector."""
-        return part
-
-    def gather(self, content: bytes) -> list[bytes]:
-        """Return the content as the contents of all workers."""
-        return [content]
-
-    def close(self) -> None:
-        """Do nothing: there are no connections."""
-
-
-ONE_WORKER = OneWorker()
+    def end(self, content: bytes = b"") -> list[bytes]:
+        """Gather the contents of all workers after all have finished their work."""
+        self._ended.set()
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        while BUSY in (contents := self.workers.gather(content)):
+            pass
+        return contents
 
 
 class TreeSum:

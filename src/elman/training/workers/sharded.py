@@ -6,8 +6,10 @@ the gradient and a few numbers: loss, tokens, the clock, and a stop flag. If the
 embedding is exchanged as rows, the workers first agree on the rows.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import groupby
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -16,8 +18,10 @@ from safetensors import numpy as safetensors
 
 from elman.data.batches import Batch, ShardedBatch, ShardedLoader
 from elman.errors import ElmanError
+from elman.model.weights import is_recurrent
 from elman.terms import Option
-from elman.training.step import Arrays, EarlyStep, GradientStep, WrappedStep
+from elman.training.history import BEST, check_forms
+from elman.training.step import Arrays, EarlyStep, GradientStep, Step
 from elman.training.workers.early import EarlySending, early_parts
 from elman.training.workers.processes import (
     ONE_WORKER,
@@ -25,6 +29,7 @@ from elman.training.workers.processes import (
     TreeSum,
     Workers,
     own_shards,
+    part_of,
     tree_sum,
 )
 from elman.training.workers.rows import Rows, embedding_in, union, used_by
@@ -70,13 +75,14 @@ class Shards:
         return found[number : number + 1]
 
 
-class ShardedStep(WrappedStep):
+class ShardedStep(Step):
     """The step of a worker that computes some shards of every batch."""
 
     agreed_seconds: float
 
     def __init__(self, inner: GradientStep, shards: Shards) -> None:
-        super().__init__(inner)
+        super().__init__(inner.trainer)
+        self.inner = inner
         self.workers, self.seed, self.own = shards.workers, shards.seed, shards.own
         self.agreed_seconds = 0.0
         self.wants_to_end = False
@@ -150,6 +156,30 @@ class ShardedStep(WrappedStep):
         total: Numbers | None = sums.value
         return np.zeros(2) if total is None else total
 
+    def scale_learning_rate(self, factor: float) -> None:
+        """Set the learning rate to `factor` times its initial value."""
+        self.inner.scale_learning_rate(factor)
+
+    def state_dict(self) -> dict[str, NDArray[Any]]:
+        """Copies of all arrays that updates change: weights, optimizer, generators."""
+        return self.inner.state_dict()
+
+    def load_state_dict(self, arrays: Arrays) -> None:
+        """Load the result of `state_dict`."""
+        self.inner.load_state_dict(arrays)
+
+    def to_numpy(self, array: Any) -> NDArray[Any]:
+        """Convert an array of a hidden state to NumPy."""
+        return self.inner.to_numpy(array)
+
+    def from_numpy(self, array: NDArray[Any]) -> Any:
+        """Convert an array of a hidden state from NumPy, and move it to the device."""
+        return self.inner.from_numpy(array)
+
+    def create_state(self) -> None:
+        """Create the parameters and optimizer slots that a framework would create later."""
+        self.inner.create_state()
+
     @property
     def final_state(self) -> Any:
         """Hidden states after the last batch, one for each own shard; None if one is missing."""
@@ -197,6 +227,76 @@ class ShardedStep(WrappedStep):
             if name.startswith(STATE) and int(name.split(".")[1]) in self.own
         }
         return super().hidden_state(own)
+
+
+class PartitionedStep(ShardedStep):
+    """The step of a worker that also updates only its part of the weights.
+
+    This is ZeRO stage 1 (Rajbhandari et al. 2020): each worker holds a part of the optimizer's
+    state. All weights form one vector. Each worker has the whole gradient and clips it like all
+    others. It updates its part of the weights and gathers the parts of the others. Sections of the
+    vector may have different learning rates, so a worker's part is divided where a section ends.
+    """
+
+    def __init__(self, inner: GradientStep, shards: Shards) -> None:
+        super().__init__(inner, shards)
+        part = part_of(self.length, self.workers)
+        self.sections = sections_of(inner.vector_shapes())
+        self.own_parts = {name: common(whole, part) for name, whole in self.sections.items()}
+        inner.partition_optimizer(self.own_parts)
+
+    def apply_gradients(self, vector: Any) -> None:
+        """Take the step with these gradients, each worker for its part."""
+        part = self.inner.update_part(vector)
+        self.inner.set_weight_vector(self.workers.concatenate(part, len(vector)))
+
+    def gathered(self, arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Arrays of a checkpoint; in the first worker, with the parts of all."""
+        return {name: self._whole(name, array) for name, array in arrays.items()}
+
+    def _whole(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
+        if self._section(name) is None:
+            return array
+        parts = self.workers.gather(array.tobytes())
+        return array if self.workers.rank else np.frombuffer(b"".join(parts), array.dtype)
+
+    def own_part(self, arrays: Arrays) -> Arrays:
+        """Arrays of a checkpoint, cut to this worker's part; `arrays` is emptied if possible."""
+        own = {name: self._own_part(name, array) for name, array in arrays.items()}
+        if isinstance(arrays, dict):
+            arrays.clear()  # the caller would otherwise keep the state of all workers
+        return own
+
+    def _own_part(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
+        section = self._section(name)
+        if section is None:
+            return array
+        own, whole = self.own_parts[section], self.sections[section]
+        form = np.broadcast_to(np.float32(0), whole.stop - whole.start)
+        check_forms([name], {name: array}, {name: form})
+        return array[own.start - whole.start : own.stop - whole.start].copy()
+
+    def _section(self, name: str) -> str | None:
+        return self.inner.section_of(name.removeprefix(BEST))
+
+
+def sections_of(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, slice]:
+    """Sections of the vector of weights, by name: weights in a row that are recurrent, or not.
+
+    - `shapes`: names and shapes of the weights, in the order of the vector.
+    """
+    found: dict[str, slice] = {}
+    start = 0
+    for recurrent, names in groupby(shapes, is_recurrent):
+        stop = start + sum(prod(shapes[name]) for name in names)
+        found[f"{'rnn.' if recurrent else ''}section{len(found)}"] = slice(start, stop)
+        start = stop
+    return found
+
+
+def common(one: slice, other: slice) -> slice:
+    """What two slices have in common; an empty slice if that is nothing."""
+    return slice(*(min(max(end, other.start), other.stop) for end in (one.start, one.stop)))
 
 
 def _renamed(name: str, offset: int) -> str:
