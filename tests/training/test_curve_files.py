@@ -15,8 +15,8 @@ from elman.book.plotting import Point
 from elman.errors import MachineError
 from elman.training.curve_files import (
     Scales,
-    _draw_losses,
-    _draw_runs,
+    comparison,
+    curves,
     save,
     save_comparison,
     save_curves,
@@ -70,16 +70,15 @@ PLAIN = Scales()
 
 
 def drawn(history: list[Epoch], scales: Scales = PLAIN) -> Axes:
-    axes = Figure().subplots()
-    _draw_losses(axes, history, scales)
+    (axes,) = curves(history, scales).axes
     axes.figure.draw_without_rendering()  # which places the axis on the right
     return axes
 
 
 def test_the_curves_of_a_run_mark_its_best_epoch_in_nats_and_as_a_perplexity() -> None:
     axes = drawn(HISTORY)
-    *curves, best = [line.get_xydata().tolist() for line in axes.lines]
-    assert curves == [[[1, 2.5], [2, 2], [3, 1.5]], [[1, 2.25], [2, 1.75], [3, 2]]]
+    *lines, best = [line.get_xydata().tolist() for line in axes.lines]
+    assert lines == [[[1, 2.5], [2, 2], [3, 1.5]], [[1, 2.25], [2, 1.75], [3, 2]]]
     assert best == [[2, 1.75]]
     names = [text.get_text() for text in axes.get_legend().get_texts()]
     assert names == ["training", "validation", "best: epoch 2, 1.750 nats, perplexity 5.75"]
@@ -91,12 +90,12 @@ def test_the_curves_of_a_run_mark_its_best_epoch_in_nats_and_as_a_perplexity() -
 def test_a_training_by_time_is_drawn_over_its_minutes() -> None:
     rows = [Epoch(n, 3 - n / 4, 3 - n / 8, 1, 66.0 * n) for n in (1, 2, 3)]
     axes = drawn(rows, Scales(by_time=True))
-    *curves, best = [line.get_xydata().tolist() for line in axes.lines]
-    assert curves[1] == [[1.1, 2.875], [2.2, 2.75], [pytest.approx(3.3), 2.625]]
+    *lines, best = [line.get_xydata().tolist() for line in axes.lines]
+    assert lines[1] == [[1.1, 2.875], [2.2, 2.75], [pytest.approx(3.3), 2.625]]
     assert axes.get_xlabel() == "minutes"
     label = axes.get_legend().get_texts()[-1].get_text()
     assert label == "best: 3:18 minutes, 2.625 nats, perplexity 13.80"
-    assert best[0] == curves[1][2]
+    assert best[0] == lines[1][2]
 
 
 def test_losses_of_tokens_that_are_no_characters_are_in_bits_per_character() -> None:
@@ -151,8 +150,8 @@ def test_a_run_without_validation_or_with_large_losses_is_drawn_too(
 
 @pytest.mark.parametrize("runs", [1, 2, 34])
 def test_the_curves_of_many_runs_can_be_told_apart(runs: int) -> None:
-    axes = Figure().subplots()
-    _draw_runs(axes, {f"run-{number}": (CURVES["training"],) * 2 for number in range(runs)})
+    both = (CURVES["training"],) * 2
+    (axes,) = comparison({f"run-{number}": both for number in range(runs)}, "").axes
     lines = axes.lines[1::2]
     assert len({to_hex(line.get_color()) for line in lines}) == runs
     assert sorted((line.get_linewidth() for line in lines), reverse=True)[0] <= 7

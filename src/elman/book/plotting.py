@@ -99,8 +99,7 @@ class ProgressBoard:
             return
         line.append(_mean(waiting))
         waiting.clear()
-        if self.display and (shell := notebook()):
-            self._draw_now_or_later(shell)
+        self._draw_now_or_later()
 
     def complete(self, prefix: str) -> None:
         """Average the pending points in curves whose label begins with `prefix`."""
@@ -108,8 +107,7 @@ class ProgressBoard:
             if waiting and label.startswith(prefix):
                 self.data[label].append(_mean(waiting))
                 waiting.clear()
-        if self.display and (shell := notebook()):
-            self._draw_now_or_later(shell)
+        self._draw_now_or_later()
 
     def discard(self, prefix: str) -> None:
         """Drop the pending points in curves whose label begins with `prefix`."""
@@ -128,7 +126,9 @@ class ProgressBoard:
         ends = waiting and int(x / part) > int(waiting[0].x / part)
         self.draw(x, y, label, 1 if ends and label.startswith("train_") else sys.maxsize)
 
-    def _draw_now_or_later(self, shell: Any) -> None:
+    def _draw_now_or_later(self) -> None:
+        if not (self.display and (shell := notebook())):
+            return
         if time.monotonic() - self._drawn_at >= SECONDS_BETWEEN_DRAWINGS:
             self._show()
         elif not self._stale:
@@ -240,20 +240,13 @@ def _quantity(label: str) -> str | None:
     return None
 
 
-def use_svg_display() -> None:
-    """Draw Matplotlib's figures as SVG in notebooks."""
+def set_figsize(figsize: tuple[float, float] = (3.5, 2.5)) -> None:
+    """Set the default size of figures, in inches. Notebooks show them as SVG."""
     if notebook():
         from matplotlib_inline import backend_inline
 
         backend_inline.set_matplotlib_formats("svg")
-
-
-def set_figsize(figsize: tuple[float, float] = (3.5, 2.5)) -> None:
-    """Set the default size of figures, in inches."""
-    from matplotlib import pyplot
-
-    use_svg_display()
-    pyplot.rcParams["figure.figsize"] = figsize
+    plt.rcParams["figure.figsize"] = figsize
 
 
 def plot(
@@ -271,8 +264,6 @@ def plot(
     axes: "Axes | None" = None,
 ) -> None:
     """Plot curves as in d2l: `plot(ys)`, `plot(x, ys)` or `plot(xs, ys)`."""
-    from matplotlib import pyplot
-
     if Y is None:
         ys = _curves(X)
         xs: list[Any] = [range(len(y)) for y in ys]
@@ -281,7 +272,7 @@ def plot(
         xs = xs * len(ys) if len(xs) == 1 else xs
         ys = ys * len(xs) if len(ys) == 1 else ys
     set_figsize(figsize)
-    axes = axes or pyplot.gca()
+    axes = axes or plt.gca()
     axes.clear()
     for x, y, fmt in zip(xs, ys, fmts, strict=False):
         axes.plot(x, y, fmt)

@@ -131,16 +131,11 @@ def save_curves(folder: Path, history: Sequence[Epoch], scales: Scales = Scales(
 
 
 def curves(history: Sequence[Epoch], scales: Scales = Scales()) -> "Figure":
-    """Losses and perplexities by epoch or by minute as a figure."""
+    """Losses by epoch or by minute as a figure, with the best marked; perplexities on the right."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 4))
-    _draw_losses(figure.subplots(), history, scales)
-    return figure
-
-
-def _draw_losses(axes: "Axes", history: Sequence[Epoch], scales: Scales = Scales()) -> None:
-    """Draw training and validation losses, and mark the best; perplexities are on the right."""
+    axes = figure.subplots()
     xs = [place(epoch, scales.by_time) for epoch in history]
     to_train, to_val = scales.bits or (float, float)
     curves = {
@@ -163,9 +158,9 @@ def _draw_losses(axes: "Axes", history: Sequence[Epoch], scales: Scales = Scales
     if positive and max(positive) > WIDE * min(positive):
         axes.set(yscale="log")
         axes.yaxis.set_major_formatter("{x:g}")
-        return
-    if not scales.bits and all(loss <= MAX_LOSS for losses in curves.values() for loss in losses):
+    elif not scales.bits and all(loss <= MAX_LOSS for found in curves.values() for loss in found):
         _add_perplexities(axes)
+    return figure
 
 
 def place(epoch: Epoch, by_time: bool) -> float:
@@ -234,11 +229,7 @@ def save_comparison(
     unit: str,
     by_time: bool = False,
 ) -> None:
-    """Draw training and validation curves of several runs, in a `unit`, into one picture.
-
-    `curves` maps the name of a run to both curves, over epochs, or over minutes with `by_time`;
-    `check_picture(path)` checks the format.
-    """
+    """Write a `comparison` to a path; `check_picture(path)` checks the format."""
     with drawing(path):
         save(comparison(curves, unit, by_time), path)
 
@@ -248,27 +239,17 @@ def comparison(
     unit: str,
     by_time: bool = False,
 ) -> "Figure":
-    """Training and validation curves of several runs as a figure."""
+    """Training and validation curves of several runs, in a `unit`, as a figure.
+
+    `curves` maps the name of a run to both curves, over epochs, or over minutes with `by_time`. The
+    first lines are the widest, so that coinciding lines all remain visible. A legend of the runs
+    and of the two parts is next to them.
+    """
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
     figure = Figure(figsize=(7, 4.5))
     axes = figure.subplots()
-    _draw_runs(axes, curves, by_time)
-    axes.set_ylabel(unit)
-    return figure
-
-
-def _draw_runs(
-    axes: "Axes",
-    curves: Mapping[str, tuple[Sequence[Point], Sequence[Point]]],
-    by_time: bool = False,
-) -> None:
-    """Draw two lines for each run, with a legend of the runs and of the two parts next to them.
-
-    The first lines are the widest, so that coinciding lines all remain visible.
-    """
-    from matplotlib.lines import Line2D
-
     extra = min(1.5 * (len(curves) - 1), MAX_EXTRA_WIDTH)
     widths = np.linspace(1 + extra, 1, len(curves))
     colors = _colors(len(curves))
@@ -278,7 +259,7 @@ def _draw_runs(
         for points, style, fill in both:
             xy = [p.x for p in points], [p.y for p in points]
             axes.plot(*xy, linestyle=style, fillstyle=fill, marker=marker(points), **look)
-    axes.set(yscale="log")
+    axes.set(yscale="log", ylabel=unit)
     _number_places(axes, by_time)
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter("{x:g}")
@@ -288,6 +269,7 @@ def _draw_runs(
     legend = axes.legend(lines, names, loc="upper left", bbox_to_anchor=(1, 1))
     for text in legend.get_texts():
         text.set_parse_math(False)
+    return figure
 
 
 def _colors(number: int) -> list[Any]:
