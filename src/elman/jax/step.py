@@ -12,11 +12,11 @@ from jax import numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jax.tree_util import GetAttrKey
 
+from elman.book import trainer
 from elman.data.batches import Batch
 from elman.files import memory
 from elman.jax.arrays import cpu, get_key, numpy, to, try_all_gpus
 from elman.jax.model import Module, compiled, name_of
-from elman.book import trainer
 from elman.training.step import GradientStep
 
 __all__ = ["Trainer"]

@@ -8,12 +8,12 @@ import numpy as _numpy
 from mxnet import autograd, gluon, np, npx
 from mxnet.gluon import nn
 
+from elman.book import trainer
 from elman.data.batches import Batch
 from elman.files import memory
 from elman.mxnet.arrays import cpu, from_numpy, numpy, to, try_all_gpus
 from elman.mxnet.layers import Layers
 from elman.mxnet.model import Module
-from elman.book import trainer
 from elman.training import step
 from elman.training.step import clip_or_measure
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from elman.book import trainer
 from elman.data.batches import Batch
 from elman.model.weights import Weights
 from elman.numpy.arrays import Array, global_norm
 from elman.numpy.model import NumPyOptimizer
-from elman.book import trainer
 from elman.training.step import GradientStep, clip_or_measure
 
 __all__ = ["Trainer"]

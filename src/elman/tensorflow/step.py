@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from elman.book import trainer
 from elman.data.batches import Batch
 from elman.files import memory
 from elman.tensorflow.arrays import numpy, to, try_all_gpus
 from elman.tensorflow.layers import Stack
 from elman.tensorflow.model import Compiled, set_final_state
-from elman.book import trainer
 from elman.training import step
 from elman.user_classes import Attributes, ModelAttributes
 

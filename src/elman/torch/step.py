@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from elman.book import trainer
 from elman.data.batches import Batch
 from elman.errors import ElmanError
 from elman.files import memory
 from elman.model.weights import Weights, is_recurrent
 from elman.torch.arrays import cpu, numpy, to, try_all_gpus
-from elman.book import trainer
 from elman.training.step import EarlyStep, clip_or_measure
 
 __all__ = ["Trainer"]
