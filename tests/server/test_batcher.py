@@ -1,6 +1,7 @@
 """Texts are written together, and each ends, is dropped or fails by itself."""
 
 from collections.abc import Sequence
+from functools import partial
 from queue import SimpleQueue
 from threading import Event
 from typing import Any
@@ -12,8 +13,9 @@ from elman import numba as engine
 from elman.errors import ElmanError
 from elman.server import batcher, completion_request
 from elman.server.access import Limits
-from elman.server.batcher import Batcher, QueueFullError
+from elman.server.batcher import Batcher
 from elman.server.choice import Choice, Part, ReadPrompt
+from elman.server.completion_request import ApiError
 from elman.text.codec import Codec
 from elman.text.vocab import Vocab
 from tests.server.conftest import model_of
@@ -59,9 +61,16 @@ def choice(model: Model, tokens: int, stream: bool = False, prompt: str = "b") -
     return Choice(model, asked, ReadPrompt(CODEC, prompt, scored=False), 0)
 
 
+def put(results: SimpleQueue[Any], some: list[Any]) -> None:
+    for each in some:
+        results.put(each)
+
+
 def started(max_waiting: int = 100) -> tuple[Model, Batcher, SimpleQueue[Any]]:
     model, results = Model(), SimpleQueue[Any]()
-    made = Batcher(model, max_waiting, lambda some: [results.put(each) for each in some])  # type: ignore[func-returns-value]
+    made = Batcher(
+        model, Limits(max_waiting=max_waiting), lambda some: [results.put(each) for each in some]
+    )  # type: ignore[func-returns-value]
     return model, made, results
 
 
@@ -101,7 +110,7 @@ def test_only_so_many_texts_wait() -> None:
     model.begun.get(timeout=60)  # it waits no more
     waiting = [choice(model, 5) for _ in range(3)]
     made.submit(waiting)
-    with pytest.raises(QueueFullError):
+    with pytest.raises(ApiError, match="3 texts wait already"):
         made.submit([choice(model, 5)])
     made.cancel(waiting[:1])
     made.submit([choice(model, 5)])
@@ -200,7 +209,7 @@ def test_a_token_with_log_probabilities_costs_one_step(monkeypatch: pytest.Monke
     body = b'{"model": "m", "prompt": "b", "max_tokens": 40, "logprobs": 2}'
     asked = completion_request.parse(body, Limits(max_tokens=100))
     written = Choice(model, asked, ReadPrompt(model.codec, "b", scored=False), 0)
-    made = Batcher(model, 1, lambda some: [results.put(each) for each in some])  # type: ignore[func-returns-value]
+    made = Batcher(model, Limits(), partial(put, results))
     made.submit([written])
     _, part = results.get(timeout=60)
     made.close()

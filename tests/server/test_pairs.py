@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
@@ -11,9 +12,8 @@ from starlette.testclient import TestClient
 
 from elman import numba
 from elman.server.access import Access, Hosts, Limits
-from elman.server.app import App
-from elman.server.batcher import QueueFullError
-from elman.server.pages import Pages
+from elman.server.app import App, Served
+from elman.server.completion_request import ApiError
 from elman.server.translator import TargetChoice, Translator
 from tests.copying import Copying, copying
 from tests.server.conftest import model_of
@@ -35,7 +35,8 @@ class Pausing(Copying):
 
 def client_of(models: dict[str, Any], **limits: Any) -> TestClient:
     access = Access(None, None, Hosts(["testserver"]))
-    app = App(models, Pages({}), Limits(**limits), access, access.hosts_at("127.0.0.1"))
+    served = {name: Served(model, Path(name)) for name, model in models.items()}
+    app = App(served, Limits(**limits), access, access.hosts_at("127.0.0.1"))
     return TestClient(app.starlette)
 
 
@@ -153,11 +154,11 @@ def choice_of(source: str) -> TargetChoice:
 def test_too_many_waiting_targets_are_refused() -> None:
     model, results = copying(kind=Pausing), SimpleQueue[Any]()
     model.model.go_on.clear()
-    worker = Translator(model, 1, results.put)
+    worker = Translator(model, Limits(max_waiting=1), results.put)
     worker.submit([choice_of("a")])
     assert model.model.begun.wait(60)
     worker.submit([choice_of("b"), choice_of("c")])
-    with pytest.raises(QueueFullError):
+    with pytest.raises(ApiError):
         worker.submit([choice_of("d")])
     model.model.go_on.set()
     parts = [part for _ in range(2) for _, part in results.get(timeout=60)]
@@ -168,7 +169,7 @@ def test_too_many_waiting_targets_are_refused() -> None:
 def test_a_target_that_nobody_waits_for_is_not_written() -> None:
     model, results = copying(kind=Pausing), SimpleQueue[Any]()
     model.model.go_on.clear()
-    worker = Translator(model, 9, results.put)
+    worker = Translator(model, Limits(), results.put)
     worker.submit([choice_of("a")])
     assert model.model.begun.wait(60)
     left, wanted = choice_of("b"), choice_of("c")
@@ -183,7 +184,7 @@ def test_a_target_that_nobody_waits_for_is_not_written() -> None:
 def test_of_beams_each_source_is_answered_before_the_next_is_read() -> None:
     model, results = copying(kind=Pausing), SimpleQueue[Any]()
     model.model.go_on.clear()
-    worker = Translator(model, 9, results.put)
+    worker = Translator(model, Limits(), results.put)
     choices = [TargetChoice(source, source, 0, 2, 100) for source in "abc"]
     worker.submit(choices)
     assert model.model.begun.wait(60)
@@ -206,13 +207,13 @@ def test_a_failure_of_the_model_is_an_error_and_the_next_request_is_answered() -
 
 
 def test_pairs_have_no_page_and_stand_beside_language_models() -> None:
-    models = {"copy": copying(), "letters": model_of(numba)}
-    with client_of(models) as client:
+    with client_of({"copy": copying()}) as client:
         front = client.get("/")
         assert (front.status_code, front.text) == (
             404,
             "models of pairs have no page: send prompts to /v1/completions\n",
         )
+    with client_of({"copy": copying(), "letters": model_of(numba)}) as client:
         assert client.get("/pages/copy").status_code == 404
         names = [each["id"] for each in client.get("/v1/models").json()["data"]]
         assert names == ["copy", "letters"]

@@ -230,5 +230,5 @@ def test_a_reader_that_goes_away_ends_the_command(run: Path, tmp_path: Path) -> 
 def test_a_server_loads_pairs(run: Path) -> None:
     """It takes the first framework that is installed."""
     serving = pytest.importorskip("elman.server.serving")
-    model = serving.load_models([run])["plurals"]
+    model = serving.load_models([run])["plurals"].model
     assert model.translate(["bana"]) == package.load_pairs(run, "torch").translate(["bana"])

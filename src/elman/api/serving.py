@@ -11,7 +11,7 @@ from typing import Any
 from elman.api.run import run_paths
 from elman.api.signatures import with_options
 from elman.errors import ElmanError, not_installed, require_keywords
-from elman.server.access import Access, Hosts, Limits, check_key, key_of_metrics
+from elman.server.access import Access, Limits
 
 
 class Serving(AbstractContextManager[str]):
@@ -51,11 +51,7 @@ def serve(
     requests in progress have ended.
     """
     require_keywords("serve", limits, [each.name for each in fields(Limits)])
-    key = api_key if api_key is not None else os.environ.get("ELMAN_API_KEY")
-    check_key("an API key", key)
-    check_key("a metrics key", metrics_key)
-    checked = Limits(**limits)
-    access = Access(key, key_of_metrics(metrics_key, key), Hosts(allowed_host))
+    access, checked = Access.of(api_key, metrics_key, allowed_host), Limits(**limits)
     folders = run_paths("serve", runs)
     if not folders:
         raise ElmanError("a server requires one run or more: elman.serve(run)")
@@ -69,12 +65,10 @@ def _served(
     """Serve runs within a block."""
     try:
         from elman.server import serving
-        from elman.server.pages import Pages
     except ModuleNotFoundError as error:
         raise not_installed("serve", error, cure="") from error
     models = serving.load_models(folders)
-    pages = Pages(dict(zip(models, folders, strict=True)))
-    with serving.ready(models, pages, host, port, limits, access) as ready:
+    with serving.ready(models, host, port, limits, access) as ready:
         thread = threading.Thread(target=ready.run, name="elman.serve", daemon=True)
         thread.start()
         try:

@@ -4,6 +4,7 @@ A malicious site whose name resolves to 127.0.0.1 (DNS rebinding) could read eve
 server. Browsers send the site's name in the Host header.
 """
 
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -47,6 +48,24 @@ class Access:
     metrics_key: str | None
     hosts: Hosts
 
+    @classmethod
+    def of(cls, api_key: str | None, metrics_key: str | None, hosts: Iterable[str]) -> "Access":
+        """Access by the options of `elman serve`.
+
+        Without an API key, it is the environment's ELMAN_API_KEY. Without a key of metrics, it is
+        the API key; `none` opens them.
+        """
+        key = os.environ.get("ELMAN_API_KEY") if api_key is None else api_key
+        for name, each in (("an API key", key), ("a metrics key", metrics_key)):
+            if each is not None and not (
+                each.isascii() and each.isprintable() and each and each == each.strip()
+            ):
+                raise ElmanError(
+                    f"{name} must have one printable ASCII character or more, and no space at its "
+                    "ends: give another, or none"
+                )
+        return cls(key, {None: key, "none": None}.get(metrics_key, metrics_key), Hosts(hosts))
+
     def hosts_at(self, address: str) -> Hosts | None:
         """Allowed host names of a server at this address; None for any."""
         unprotected = self.api_key is None and is_loopback(address)
@@ -79,20 +98,6 @@ def _address(name: str) -> IPv4Address | IPv6Address | None:
         return ip_address(name)
     except ValueError:
         return None
-
-
-def check_key(name: str, key: str | None) -> None:
-    """Raise an ElmanError unless this is a valid key for a request header."""
-    if key is not None and not (key.isascii() and key.isprintable() and key and key == key.strip()):
-        raise ElmanError(
-            f"{name} must have one printable ASCII character or more, and no space at its ends: "
-            "give another, or none"
-        )
-
-
-def key_of_metrics(given: str | None, api_key: str | None) -> str | None:
-    """Key for /metrics: the given key, no key for `none`, or otherwise the API key."""
-    return {None: api_key, "none": None}.get(given, given)
 
 
 @dataclass(frozen=True, kw_only=True)

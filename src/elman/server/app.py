@@ -5,10 +5,11 @@ import hmac
 import json
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
-from functools import partial
-from typing import Any, TypeVar
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
@@ -17,45 +18,55 @@ from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from elman.errors import ElmanError
-from elman.server import completion_request, responses
+from elman.formats import html
+from elman.inference.translation import PairModel
+from elman.server import batcher, completion_request, responses
 from elman.server.access import Access, Hosts, Limits
+from elman.server.batcher import Batcher, Texts, Worker
 from elman.server.choice import Part
-from elman.server.completion_request import CompletionRequest
-from elman.server.errors import ApiError
-from elman.server.metrics import Metrics
-from elman.server.pages import Pages
-from elman.server.service import PendingTexts, Service
+from elman.server.choice import Result as TextResult
+from elman.server.completion_request import ApiError, CompletionRequest
+from elman.server.metrics import CLIENT_LEFT, COMPLETIONS, CountedRequests, Metrics
+from elman.server.translator import Translator
 
 log = logging.getLogger("elman")
-COMPLETIONS = "/v1/completions"
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
-CLIENT_LEFT = 499  # as counted by nginx; nobody receives it
 Result = TypeVar("Result")
+
+
+class Served(NamedTuple):
+    """A loaded model, and the run directory of its page."""
+
+    model: Any
+    run: Path
+
+    @property
+    def of_pairs(self) -> bool:
+        """True for a model of pairs, which has no page."""
+        return isinstance(self.model, PairModel)
 
 
 class App:
     """Answers requests for some models; `starlette` is the application.
 
-    - `models`: loaded runs by name.
-    - `pages`: their pages.
+    - `models`: models by name.
     - `hosts`: allowed host names; None for any.
+
+    Pages are made on the first request.
     """
 
-    service: Service
+    _workers: dict[str, Worker[Any]]
 
     def __init__(
-        self,
-        models: Mapping[str, Any],
-        pages: Pages,
-        limits: Limits,
-        access: Access,
-        hosts: Hosts | None,
+        self, models: Mapping[str, Served], limits: Limits, access: Access, hosts: Hosts | None
     ) -> None:
-        self._models, self._pages, self._limits = models, pages, limits
-        self._access, self._metrics, self._began = access, Metrics(), int(time.time())
+        self._models, self._limits, self._access = models, limits, access
+        self._runs = {name: each.run for name, each in models.items() if not each.of_pairs}
+        self._page_of, self._listing = cache(html.page), cache(partial(html.listing, self._runs))
+        self._metrics, self._began = Metrics(), int(time.time())
         self.starlette = Starlette(
             routes=[
                 Route("/", self._front),
@@ -81,45 +92,66 @@ class App:
 
     @asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
-        self.service = Service(self._models, self._limits)
+        loop = asyncio.get_running_loop()
+
+        def deliver(results: list[tuple[Any, TextResult]]) -> None:
+            loop.call_soon_threadsafe(batcher.receive, results)
+
+        self._workers = {
+            name: (Translator if each.of_pairs else Batcher)(each.model, self._limits, deliver)
+            for name, each in self._models.items()
+        }
         yield
-        self.service.close()
+        for worker in self._workers.values():
+            worker.close()
 
     async def _health(self, request: Request) -> Response:
         return PlainTextResponse("ok\n")
 
     async def _counts(self, request: Request) -> Response:
         _require(request, self._access.metrics_key, "its metrics")
-        batchers = self.service.batchers
-        text = self._metrics.text(
-            {name: batcher.waiting for name, batcher in batchers.items()},
-            {name: batcher.running for name, batcher in batchers.items()},
-        )
-        return Response(text, media_type=PROMETHEUS)
+        texts = {name: (each.waiting, each.running) for name, each in self._workers.items()}
+        return Response(self._metrics.text(texts), media_type=PROMETHEUS)
 
     async def _front(self, request: Request) -> Response:
+        """The page of a single model, or a list of all models."""
         self._check_key(request)
-        return await _page_of(self._pages.front)
+        if not self._runs:
+            message = "models of pairs have no page: send prompts to /v1/completions\n"
+            return PlainTextResponse(message, 404)
+        if len(self._runs) > 1:
+            return HTMLResponse(await asyncio.to_thread(self._listing))
+        return await self._page_at(*self._runs.values())
 
     async def _page(self, request: Request) -> Response:
         """The page of a model, including all its weights."""
         self._check_key(request)
-        if (name := request.path_params["name"]) not in self._pages:
+        if (name := request.path_params["name"]) not in self._runs:
             raise HTTPException(404)
-        return await _page_of(partial(self._pages.of, name))
+        return await self._page_at(self._runs[name])
+
+    async def _page_at(self, run: Path) -> Response:
+        try:
+            return HTMLResponse(await asyncio.to_thread(self._page_of, run))
+        except ElmanError as error:
+            return PlainTextResponse(f"{error}\n", 404)
 
     async def _list_models(self, request: Request) -> Response:
         self._check_key(request)
-        return _json({"object": "list", "data": [self._model(name) for name in self._models]})
+        return _json({"object": "list", "data": [self._described(name) for name in self._models]})
 
     async def _describe_model(self, request: Request) -> Response:
         self._check_key(request)
-        if (name := request.path_params["name"]) not in self._models:
-            raise ApiError(404, f"there is no model {name!r}", "model_not_found", "model")
-        return _json(self._model(name))
+        return _json(self._described(request.path_params["name"]))
 
-    def _model(self, name: str) -> dict[str, Any]:
+    def _described(self, name: str) -> dict[str, Any]:
+        self._check_name(name)
         return {"id": name, "object": "model", "created": self._began, "owned_by": "elman"}
+
+    def _check_name(self, name: str) -> None:
+        if name not in self._models:
+            message = f"there is no model {name!r}: GET /v1/models lists them"
+            raise ApiError(404, message, "model_not_found", "model")
 
     def _check_key(self, request: Request) -> None:
         _require(request, self._access.api_key, "this server")
@@ -130,6 +162,7 @@ class App:
         async with _time_limit(until):
             self._check_key(request)
             asked = completion_request.parse(await self._body(request), self._limits)
+            self._check_name(asked.model)
             if not asked.options.stream:
                 return _json(await _unless_left(request, self._whole(asked)))
             events = self._events(asked)
@@ -180,13 +213,13 @@ class App:
             yield b"data: [DONE]\n\n"
 
     def _response(self, asked: CompletionRequest) -> responses.Response:
-        codec = self._models[asked.model].codec
+        codec = self._models[asked.model].model.codec
         return responses.Response(asked.model, codec, asked.options.logprobs is not None)
 
     @contextmanager
-    def _writing(self, asked: CompletionRequest) -> Iterator[PendingTexts]:
+    def _writing(self, asked: CompletionRequest) -> Iterator[Texts]:
         """Request texts, and count their tokens even if the client leaves early."""
-        with self.service.writing(asked) as writing:
+        with self._workers[asked.model].writing(asked) as writing:
             try:
                 yield writing
             finally:
@@ -229,33 +262,6 @@ class AllowedHosts:
             name = Headers(scope=scope).get("host", "")
             app = app if self._hosts.allow(name) else _other_host(name)
         await app(scope, receive, send)
-
-
-class CountedRequests:
-    """Middleware that counts requests for texts, each with its status and duration."""
-
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self._app, self._metrics = app, metrics
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, and count it when it ends."""
-        if scope["type"] != "http" or scope["path"] != COMPLETIONS:
-            await self._app(scope, receive, send)
-            return
-        began, status = time.monotonic(), CLIENT_LEFT
-
-        async def noting(message: Message) -> None:
-            nonlocal status
-            status = message.get("status", status)
-            await send(message)
-
-        try:
-            await self._app(scope, receive, noting)
-        except Exception:
-            status = 500  # the response is sent outside of this middleware
-            raise
-        finally:
-            self._metrics.count(status, time.monotonic() - began)
 
 
 async def _unless_left(request: Request, work: Awaitable[Result]) -> Result:
@@ -304,14 +310,7 @@ def _require(request: Request, wanted: str | None, owner: str) -> None:
         )
 
 
-async def _page_of(make: Callable[[], str]) -> Response:
-    try:
-        return HTMLResponse(await asyncio.to_thread(make))
-    except ElmanError as error:
-        return PlainTextResponse(f"{error}\n", 404)
-
-
-def _usage(writing: PendingTexts) -> dict[str, int]:
+def _usage(writing: Texts) -> dict[str, int]:
     return responses.usage(writing.prompt_tokens, writing.written)
 
 

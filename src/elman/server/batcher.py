@@ -3,15 +3,21 @@
 `Worker` is the thread and its queue; `Batcher` is a worker with a language model.
 """
 
+import asyncio
 import logging
+from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from threading import Condition, Thread
 from typing import Any, Generic, TypeVar
 
 from elman.errors import ElmanError
-from elman.server.choice import Choice, Part, Written
+from elman.server import choice as language
+from elman.server.access import Limits
+from elman.server.choice import Choice, Part, Result, Written
+from elman.server.completion_request import ApiError, CompletionRequest
 
 log = logging.getLogger("elman")
 MAX_TEXTS = 512  # written together
@@ -19,35 +25,87 @@ TOKENS_AT_ONCE = 512  # of all texts, before others may join
 MIN_TOKENS, MAX_TOKENS = 16, 128  # of each text
 LOGITS_AT_ONCE = 1 << 22  # of all texts, if one has log-probabilities
 PROMPT_TOKENS_AT_ONCE = 8192  # including padding, before the other texts continue
-Result = Part | Exception  # the next part of a text, or the reason for its failure
 Deliver = Callable[[list[tuple[Any, Result]]], None]
 Text = TypeVar("Text", bound=Written)
 
 
-class QueueFullError(Exception):
-    """Too many texts are waiting; no more are accepted."""
+class Texts:
+    """Texts being written for a request; the request takes their parts as they arrive."""
+
+    def __init__(self, choices: Sequence[Written], prompt_tokens: int) -> None:
+        self.choices, self.prompt_tokens = choices, prompt_tokens
+        self._parts: asyncio.Queue[tuple[int, Result]] = asyncio.Queue()
+        for index, choice in enumerate(choices):
+            choice.receive = partial(self._put, index)
+
+    @property
+    def written(self) -> int:
+        """Number of tokens that have been written."""
+        return sum(choice.written for choice in self.choices)
+
+    def _put(self, index: int, result: Result) -> None:
+        self._parts.put_nowait((index, result))
+
+    async def __aiter__(self) -> AsyncIterator[tuple[int, Part]]:
+        """Yield the number of a text and its next part, until all texts have ended."""
+        left = len(self.choices)
+        while left:
+            index, part = await self._parts.get()
+            if isinstance(part, Exception):
+                raise ApiError(500, f"the model cannot write: {part}") from part
+            left -= part.finish_reason is not None
+            yield index, part
 
 
-class Worker(Generic[Text]):
+def receive(results: list[tuple[Written, Result]]) -> None:
+    """Pass results on to the requests that wait for them."""
+    for choice, result in results:
+        if not choice.cancelled:
+            choice.receive(result)
+
+
+class Worker(ABC, Generic[Text]):
     """A thread that writes the texts of one model. Texts join and leave while it runs.
 
-    - `max_waiting`: number of texts that may wait for a place.
     - `deliver`: called from the thread with new parts.
 
-    A subclass defines `_write`, and `_reset` for what it keeps of texts.
+    A subclass defines `choices` and `_write`, and `_reset` for what it keeps of texts.
     """
 
-    def __init__(self, max_waiting: int, deliver: Deliver) -> None:
-        self._max_waiting, self._deliver = max_waiting, deliver
+    def __init__(self, model: Any, limits: Limits, deliver: Deliver) -> None:
+        self.model, self.limits = model, limits
+        self._deliver = deliver
         self._running: list[Text] = []
         self._waiting: deque[Text] = deque()
         self._changed, self._closed = Condition(), False
+        self._reset()
         self._thread = Thread(target=self._run, name="batcher", daemon=True)
         self._thread.start()
 
+    @abstractmethod
+    def choices(self, asked: CompletionRequest) -> tuple[list[Text], int]:
+        """Texts of a request, not begun yet, and the number of tokens of its prompts.
+
+        Raises an ApiError for a request that the model cannot answer.
+        """
+
+    @contextmanager
+    def writing(self, asked: CompletionRequest) -> Iterator[Texts]:
+        """Write the texts of a request; drop them at the end of the block.
+
+        Raises an ApiError for what the model cannot read, and if too many texts are waiting.
+        """
+        choices, prompt_tokens = self.choices(asked)
+        texts = Texts(choices, prompt_tokens)
+        self.submit(choices)
+        try:
+            yield texts
+        finally:
+            self.cancel(choices)
+
+    @abstractmethod
     def _write(self, newcomers: Sequence[Text], results: list[tuple[Text, Result]]) -> None:
         """Begin the new texts, and write on at those that run; add what is to be delivered."""
-        raise NotImplementedError
 
     def _reset(self) -> None:
         """Forget all texts that run, after a failure."""
@@ -64,10 +122,13 @@ class Worker(Generic[Text]):
         return len(self._running)
 
     def submit(self, choices: Sequence[Text]) -> None:
-        """Request texts; raise a QueueFullError if too many are waiting."""
+        """Request texts; raise an ApiError if too many are waiting."""
         with self._changed:
-            if self._waiting and len(self._waiting) + len(choices) > self._max_waiting:
-                raise QueueFullError
+            waiting = len(self._waiting)
+            if waiting and waiting + len(choices) > self.limits.max_waiting:
+                message = f"{waiting} texts wait already: try again later"
+                headers = {"retry-after": "1"}
+                raise ApiError(429, message, "too_many_requests", headers=headers)
             self._waiting.extend(choices)
             self._changed.notify()
 
@@ -117,14 +178,13 @@ class Worker(Generic[Text]):
 class Batcher(Worker[Choice]):
     """A worker that continues texts by a language model; choice n is text n."""
 
-    def __init__(self, model: Any, max_waiting: int, deliver: Deliver) -> None:
-        self._model = model
-        self._texts = model.continuations()
-        super().__init__(max_waiting, deliver)
+    def choices(self, asked: CompletionRequest) -> tuple[list[Choice], int]:
+        """Texts of a request that continue its prompts."""
+        return language.choices(self.model, asked, self.limits)
 
     def _reset(self) -> None:
         super()._reset()
-        self._texts = self._model.continuations()
+        self._texts = self.model.continuations()
 
     def _write(self, newcomers: Sequence[Choice], results: list[tuple[Choice, Result]]) -> None:
         """Begin the new texts, and write the next tokens of all texts."""
@@ -162,7 +222,7 @@ class Batcher(Worker[Choice]):
         longest = max((choice.left for choice in self._running), default=0)
         most = max(MIN_TOKENS, min(MAX_TOKENS, number))
         if with_logits:
-            of_a_token = max(1, len(self._running)) * self._model.vocab_size
+            of_a_token = max(1, len(self._running)) * self.model.vocab_size
             most = max(1, min(most, LOGITS_AT_ONCE // of_a_token))
         return min(longest, most)
 

@@ -1,16 +1,20 @@
 """Texts of a response as they are written."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
 from elman.errors import ElmanError
 from elman.inference.writer import Decoder, Token, Writer, tokens_read
-from elman.server.completion_request import CompletionRequest, Prompt
+from elman.server.access import Limits
+from elman.server.completion_request import CompletionRequest, Options, Prompt, refusal
 from elman.text.codec import Codec
 from elman.text.text_files import LINE_END
+
+MAX_LOG_PROBABILITIES = 1 << 18  # of a response
 
 
 class Part(NamedTuple):
@@ -25,6 +29,9 @@ class Part(NamedTuple):
     tokens: list[Token]
     finish_reason: str | None
     unknown: list[str] | None = None
+
+
+Result = Part | Exception  # the next part of a text, or the reason for its failure
 
 
 class ReadPrompt:
@@ -86,11 +93,14 @@ class Written(ABC):
     `cancelled`: nobody waits for the text any longer. `failed`: it cannot be continued.
     """
 
+    receive: Callable[[Result], None]  # of the request
+
     def __init__(self, prefix: Sequence[Any]) -> None:
         self.prefix = prefix
         self.cancelled = self.failed = False
         self.finish_reason: str | None = None
 
+    @property
     @abstractmethod
     def written(self) -> int:
         """Number of tokens so far, without the prompt."""
@@ -121,20 +131,17 @@ class Choice(Written):
         )
         self._line_end = codec.line_end if codec.lines else None
         self._sent = 0  # characters
+        self.with_logits = options.logprobs is not None
 
     @property
     def left(self) -> int:
         """Number of tokens that may follow."""
         return self._writer.left
 
+    @property
     def written(self) -> int:
         """Number of tokens so far, without the prompt."""
         return self._writer.written
-
-    @property
-    def with_logits(self) -> bool:
-        """True if the text needs the logits of its tokens."""
-        return self._top is not None
 
     def begin(self) -> Part | None:
         """Read the prompt; return it as a part if there is one to send."""
@@ -168,3 +175,49 @@ class Choice(Written):
     def _at_line_end(self, tokens: Sequence[Token]) -> bool:
         """True if a line end ended the text: it has a probability, but no text."""
         return bool(tokens) and tokens[-1].id == self._line_end
+
+
+def choices(model: Any, asked: CompletionRequest, limits: Limits) -> tuple[list[Choice], int]:
+    """Texts of a request, not begun yet, and the number of tokens of its prompts."""
+    options, codec = asked.options, model.codec
+    scored = not options.max_tokens or (options.echo and options.logprobs is not None)
+    asked = replace(asked, sampler=replace(asked.sampler, excluded=(codec.vocab.unk,)))
+    prompts = [_read(codec, prompt, scored, limits.max_prompt) for prompt in asked.prompts]
+    repeated = [prompt for prompt in prompts for _ in range(options.n)]
+    _check_values(options, repeated)
+    found = [Choice(model, asked, prompt, asked.seed + n) for n, prompt in enumerate(repeated)]
+    return found, sum(len(prompt.ids) - len(codec.start) for prompt in prompts)
+
+
+def _read(codec: Codec, prompt: Prompt, scored: bool, most: int) -> ReadPrompt:
+    """A prompt of `most` tokens or fewer; only `scored`, it is read as by `elman score`."""
+    try:
+        read = ReadPrompt(codec, prompt, scored)
+    except ElmanError as error:
+        raise refusal("prompt", str(error), "invalid_prompt") from error
+    if not read.ids:
+        message = "the prompt is empty: give at least one symbol to begin with"
+        raise refusal("prompt", message, "invalid_prompt")
+    check_length(len(read.ids) - len(codec.start), most)
+    return read
+
+
+def check_length(number: int, most: int) -> None:
+    """Raise an ApiError for a prompt with more than `most` tokens."""
+    if number > most:
+        message = f"a prompt must have {most} tokens or fewer, got {number}"
+        raise refusal("prompt", message, "context_length_exceeded")
+
+
+def _check_values(options: Options, prompts: Sequence[ReadPrompt]) -> None:
+    """Raise an ApiError if a response would have too many log-probabilities."""
+    if options.logprobs is None:
+        return
+    echoed = sum(len(prompt.ids) for prompt in prompts) if options.echo else 0
+    number = (echoed + len(prompts) * options.max_tokens) * (1 + options.logprobs)
+    if number > MAX_LOG_PROBABILITIES:
+        raise refusal(
+            "logprobs",
+            f"a response must have {MAX_LOG_PROBABILITIES} log-probabilities or fewer, got {number}"
+            ": ask for fewer tokens, texts or logprobs",
+        )

@@ -1,4 +1,4 @@
-"""Requests of OpenAI's completions API, validated, and the limits on them."""
+"""Requests of OpenAI's completions API, validated, and their refusals."""
 
 import secrets
 from collections.abc import Mapping
@@ -6,12 +6,11 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from elman import setting_fields
-from elman.errors import ElmanError
+from elman.errors import ElmanError, printable
 from elman.files import json_files
 from elman.inference.sampling import Sampler
 from elman.inference.writing_options import SamplerOptions
 from elman.server.access import Limits
-from elman.server.errors import ApiError
 from elman.setting_fields import flag, redefined, whole
 from elman.valid_values import MAX_SEED
 
@@ -30,6 +29,46 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "suffix": ("",),
 }
 UNUSED = ("user",)
+
+
+class ApiError(Exception):
+    """A refused request.
+
+    - `status`: the HTTP status code.
+    - `code`: a word for programs.
+    - `param`: the invalid field of the request.
+    - `headers`: additional headers of the response.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        code: str | None = None,
+        param: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status, self.code, self.param = status, code, param
+        self.headers = dict(headers or {})
+
+    def content(self) -> dict[str, Any]:
+        """Body of the response."""
+        kinds = {401: "authentication_error", 429: "rate_limit_error"}
+        kind = "server_error" if self.status >= 500 else "invalid_request_error"
+        return {
+            "error": {
+                "message": printable(str(self)),
+                "type": kinds.get(self.status, kind),
+                "param": self.param,
+                "code": self.code,
+            }
+        }
+
+
+def refusal(param: str | None, message: str, code: str = "invalid_value") -> ApiError:
+    """ApiError for an invalid field of a request."""
+    return ApiError(400, message, code, param)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,13 +111,13 @@ def parse(body: bytes, limits: Limits) -> CompletionRequest:
     try:
         given = json_files.parse(body, "the body", max_values=MAX_JSON_VALUES)
     except ElmanError as error:
-        raise ApiError(400, str(error), "invalid_json") from error
+        raise refusal(None, str(error), "invalid_json") from error
     if not isinstance(given, dict):
-        raise _wrong(None, f"the body must be a JSON object, got {_kind(given)}")
+        raise refusal(None, f"the body must be a JSON object, got {_kind(given)}")
     given = {name: value for name, value in given.items() if value is not None}
     model, prompts = given.pop("model", None), _prompts(given.pop("prompt", ""))
     if not isinstance(model, str):
-        raise _wrong("model", "model must be the name of a model: GET /v1/models lists them")
+        raise refusal("model", "model must be the name of a model: GET /v1/models lists them")
     stop, usage = _stop(given.pop("stop", ())), _include_usage(given.pop("stream_options", {}))
     options = _options(given)
     _check_limits(options, len(prompts), limits)
@@ -95,7 +134,7 @@ def _prompts(value: Any) -> list[Prompt]:
     if whole and all(isinstance(each, str) or _is_ids(each) for each in value):
         _check_text("".join(each for each in value if isinstance(each, str)))
         return list(value)
-    raise _wrong(
+    raise refusal(
         "prompt", f"prompt must be a text, token ids, or a list of these, got {_kind(value)}"
     )
 
@@ -105,7 +144,7 @@ def _check_text(text: str) -> None:
         text.encode()
     except UnicodeEncodeError as error:
         half = text[error.start]
-        raise _wrong(
+        raise refusal(
             "prompt", f"a prompt must be text in UTF-8, got {half!a}: leave it out"
         ) from error
 
@@ -123,16 +162,16 @@ def _stop(value: Any) -> tuple[str, ...]:
     if not isinstance(value, str | list | tuple) or not all(
         isinstance(text, str) and 0 < len(text) <= MAX_STOP_CHARACTERS for text in texts
     ):
-        raise _wrong("stop", f"stop must be texts of 1 to {MAX_STOP_CHARACTERS} characters")
+        raise refusal("stop", f"stop must be texts of 1 to {MAX_STOP_CHARACTERS} characters")
     if len(texts) > MAX_STOPS:
-        raise _wrong("stop", f"stop must be {MAX_STOPS} texts or fewer, got {len(texts)}")
+        raise refusal("stop", f"stop must be {MAX_STOPS} texts or fewer, got {len(texts)}")
     return texts
 
 
 def _include_usage(value: Any) -> bool:
     known = value.keys() <= {"include_usage"} if isinstance(value, dict) else False
     if not (known and isinstance(value.get("include_usage", False), bool)):
-        raise _wrong("stream_options", 'stream_options must be {"include_usage": true or false}')
+        raise refusal("stream_options", 'stream_options must be {"include_usage": true or false}')
     return bool(value.get("include_usage", False))
 
 
@@ -142,18 +181,18 @@ def _options(given: Mapping[str, Any]) -> Options:
         if name in known or name in UNUSED:
             continue
         if name not in NEUTRAL:
-            raise _wrong(name[:40], f"{name!r} is not a field of a request: leave it out")
+            raise refusal(name[:40], f"{name!r} is not a field of a request: leave it out")
         if value not in NEUTRAL[name]:
-            raise _wrong(name, f"{name} is not supported: leave it out")
+            raise refusal(name, f"{name} is not supported: leave it out")
     values = {name: value for name, value in given.items() if name in known}
     for name, value in values.items():
         try:
             setting_fields.check_given(Options, {name: value})
         except ElmanError as error:
-            raise _wrong(name, str(error)) from error
+            raise refusal(name, str(error)) from error
     options = Options(**values)
     if options.best_of not in (None, options.n):
-        raise _wrong("best_of", f"best_of must be n, {options.n}, got {options.best_of}")
+        raise refusal("best_of", f"best_of must be n, {options.n}, got {options.best_of}")
     return options
 
 
@@ -164,20 +203,16 @@ def _sampler(options: Options) -> Sampler:
 
 def _check_limits(options: Options, prompts: int, limits: Limits) -> None:
     if options.max_tokens > limits.max_tokens:
-        raise _wrong(
+        raise refusal(
             "max_tokens",
             f"max_tokens must be {limits.max_tokens} or less, got {options.max_tokens}",
         )
     if prompts * options.n > MAX_TEXTS:
-        raise _wrong(
+        raise refusal(
             "n",
             f"a request must have {MAX_TEXTS} texts or fewer, got {prompts} prompts with "
             f"{options.n} each",
         )
-
-
-def _wrong(param: str | None, message: str) -> ApiError:
-    return ApiError(400, message, "invalid_value", param)
 
 
 def _kind(value: Any) -> str:

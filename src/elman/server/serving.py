@@ -4,7 +4,7 @@ import asyncio
 import logging
 import socket
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +17,8 @@ from elman.files.paths import is_utf8
 from elman.inference.sampling import Sampler
 from elman.runs.loading import is_of_pairs, load_language_model, load_pairs
 from elman.server.access import Access, Limits
-from elman.server.app import App
+from elman.server.app import App, Served
 from elman.server.connections import bounded, capacity
-from elman.server.pages import Pages
 from elman.terms import Either
 
 log = logging.getLogger("elman")
@@ -29,12 +28,12 @@ UNREAD_SECONDS = 60  # before a connection with an unread answer is closed
 SILENT_SECONDS = 60  # between log lines about failures of the system
 
 
-def load_models(runs: list[Path]) -> dict[str, Any]:
+def load_models(runs: Sequence[Path]) -> dict[str, Served]:
     """Load runs, named by their folders; those of language models into the engine, compiled.
 
     Runs of pairs are loaded into the first installed framework that has encoder-decoders.
     """
-    models: dict[str, Any] = {}
+    models: dict[str, Served] = {}
     for run in runs:
         name = run.resolve().name
         if not is_utf8(name):
@@ -47,7 +46,7 @@ def load_models(runs: list[Path]) -> dict[str, Any]:
                 f"models are named by their folders, and names must differ, got {name!r} "
                 "twice: rename one"
             )
-        models[name] = load_pairs(run) if is_of_pairs(run) else _compiled(run)
+        models[name] = Served(load_pairs(run) if is_of_pairs(run) else _compiled(run), run)
     return models
 
 
@@ -74,8 +73,7 @@ class Ready:
 
 
 def serve(
-    models: Mapping[str, Any],
-    pages: Pages,
+    models: Mapping[str, Served],
     host: str,
     port: int,
     limits: Limits,
@@ -89,7 +87,7 @@ def serve(
     A second Ctrl-C ends requests at once.
     """
     logging.getLogger("asyncio").setLevel(logging.ERROR)  # it warns about clients that leave
-    with ready(models, pages, host, port, limits, access) as server:
+    with ready(models, host, port, limits, access) as server:
         listening(server.address)
         with suppress(KeyboardInterrupt):  # at its end, uvicorn raises the signal again
             server.run()
@@ -97,14 +95,14 @@ def serve(
 
 @contextmanager
 def ready(
-    models: Mapping[str, Any], pages: Pages, host: str, port: int, limits: Limits, access: Access
+    models: Mapping[str, Served], host: str, port: int, limits: Limits, access: Access
 ) -> Iterator[Ready]:
     """A server that listens within the block, and answers while it runs."""
     most, at_once = capacity()
     with _listen(host, port) as listener:
         address, number, *_ = listener.getsockname()
         config = uvicorn.Config(
-            App(models, pages, limits, access, access.hosts_at(address)).starlette,
+            App(models, limits, access, access.hosts_at(address)).starlette,
             loop="asyncio",  # accepts `backlog` connections in a turn; other loops accept all
             http=bounded(most),
             backlog=at_once,

@@ -1,7 +1,6 @@
 """`elman serve`: runs over HTTP."""
 
 import logging
-import os
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +9,7 @@ import typer
 
 from elman.cli.options import RUN, with_settings
 from elman.errors import not_installed
-from elman.server.access import Access, Hosts, Limits, check_key, key_of_metrics
+from elman.server.access import Access, Limits
 
 log = logging.getLogger("elman")
 
@@ -43,20 +42,14 @@ def serve(
 
     A model has the name of its run directory. Its page is at /.
     """
-    key = api_key if api_key is not None else os.environ.get("ELMAN_API_KEY")
-    check_key("an API key", key)
-    check_key("a metrics key", metrics_key)
-    of_metrics = key_of_metrics(metrics_key, key)
-    checked, access = Limits(**limits), Access(key, of_metrics, Hosts(allowed_host or ()))
+    access, checked = Access.of(api_key, metrics_key, allowed_host or ()), Limits(**limits)
     try:
         from elman.server import serving
-        from elman.server.pages import Pages
     except ModuleNotFoundError as error:
         raise not_installed("serve", error, cure="") from error
     models = serving.load_models(runs)
-    pages = Pages(dict(zip(models, runs, strict=True)))
 
     def listening(address: str) -> None:
         log.info("serving %s at %s", ", ".join(models), address)
 
-    serving.serve(models, pages, host, port, checked, access, listening)
+    serving.serve(models, host, port, checked, access, listening)
