@@ -11,12 +11,13 @@ from mxnet.gluon import nn, rnn
 
 from elman import mxnet as d2l
 from elman import numpy as specification
+from elman.book.weights import parts_of
 from elman.errors import ElmanError
 from elman.model import weights
 from elman.model.cells import CELLS, make_layers
 from elman.model.weights import Architecture
 from elman.mxnet.arrays import from_numpy
-from elman.mxnet.weights import layer_parameters, parameters_by_name
+from elman.mxnet.weights import GluonConversion, parameters_of
 from tests import book_checks as book
 from tests.frameworks.test_parity import relative
 
@@ -44,7 +45,10 @@ def test_logits_loss_and_gradients_agree(cell: str, embedding: int, dtype: str) 
     found_loss.backward()
     assert relative(found.asnumpy(), logits) < close
     assert abs(float(found_loss) - loss) < close * loss
-    parameters = parameters_by_name(model)
+    parts = parts_of(model).items()
+    parameters = {
+        f"{key}.{n}": each for key, part in parts for n, each in parameters_of(part).items()
+    }
     assert parameters.keys() == wanted.gradients.keys()
     for name, gradient in wanted.gradients.items():
         assert relative(parameters[name].grad().asnumpy(), gradient) < close, name
@@ -59,8 +63,7 @@ def test_bidirectional_layers_agree_with_the_specification(cell: str, layers: in
     layer = make_layers(d2l, cell, num_hiddens=7, num_layers=layers, bidirectional=True)
     layer.initialize()
     layer(from_numpy(inputs))
-    for name, parameter in layer_parameters(layer.rnn).items():
-        parameter.set_data(from_numpy(wanted.parameters[name]))
+    GluonConversion().write(layer.rnn, wanted.parameters)
     outputs, state = layer(from_numpy(inputs))
     wanted_outputs, wanted_state = wanted(inputs)
     assert outputs.shape == (9, 4, 14)

@@ -1,6 +1,5 @@
 """Models of the user's own layers of Keras, and layers in both directions."""
 
-import itertools
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from elman import tensorflow as d2l
 from elman.errors import ElmanError
 from elman.model import weights
 from elman.model.cells import CELLS, make_layers
-from elman.tensorflow.weights import _to_keras
+from elman.tensorflow.weights import KerasConversion
 from tests import book_checks as book
 
 
@@ -26,9 +25,7 @@ def test_bidirectional_layers_agree_with_the_specification(cell: str, layers: in
     )
     found = make_layers(d2l, cell, num_hiddens=7, num_layers=layers, bidirectional=True)
     found(inputs)
-    for layer, name in zip(found.rnn.layers, itertools.chain(*wanted.names), strict=True):
-        values = [wanted.parameters[kind + name] for kind in CELLS[cell].weight_kinds]
-        layer.set_weights(_to_keras(cell, values))
+    KerasConversion().write(found.rnn, wanted.parameters)
     outputs, state = found(inputs)
     wanted_outputs, wanted_state = wanted(inputs)
     assert outputs.shape == (9, 4, 14)

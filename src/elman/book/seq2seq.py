@@ -15,11 +15,9 @@ from elman.inference.translation import GREEDY, Reader
 from elman.inference.writing_options import MAX_BEAMS
 from elman.model import weights
 from elman.model.optimizers import Optimizer
-from elman.model.weights import Architecture, Weights, of_part
+from elman.model.weights import Architecture, Weights
 from elman.text.codec import BEGIN, END
 from elman.user_classes import PairAttributes
-
-PARTS = ("encoder", "decoder")
 
 
 def check_sentences(sentences: Any) -> None:
@@ -312,12 +310,12 @@ def optimizer_of(lr: float) -> Optimizer:
 
 
 def builder(
-    make_model: Callable[..., Any], set_weights: Callable[[Any, Architecture, Any], None]
+    make_model: Callable[..., Any], set_weights: Callable[[Any, Architecture, Weights], None]
 ) -> Callable[..., Any]:
     """The function `build_seq2seq` of a framework.
 
-    - `make_model(arch, dropout, seed, tgt_pad, lr)`: a Seq2Seq.
-    - `set_weights(model, arch, values)`: give it the weights of each part, `encoder` and `decoder`.
+    - `make_model(arch, dropout, seed, tgt_pad=..., lr=...)`: a Seq2Seq.
+    - `set_weights(model, arch, values)`: set its weights by canonical name.
     """
 
     def build_seq2seq(
@@ -336,20 +334,8 @@ def builder(
         - `dropout`: share of a layer's outputs that is dropped, drawn with `seed`.
         """
         weights.check(values, arch)
-        model = make_model(arch, dropout, seed, tgt_pad, lr)
-        set_weights(model, arch, {part: of_part(f"{part}.", values) for part in PARTS})
+        model = make_model(arch, dropout, seed, tgt_pad=tgt_pad, lr=lr)
+        set_weights(model, arch, values)
         return model
 
     return build_seq2seq
-
-
-def parts_of(
-    encoder: type, decoders: tuple[type, type], arch: Architecture, dropout: float
-) -> list[Any]:
-    """An encoder and a decoder of an architecture, of a framework's classes.
-
-    `decoders` are the classes without and with attention.
-    """
-    sizes = arch.embedding, arch.hidden, arch.layers, dropout
-    decoder = decoders[arch.attention]
-    return [encoder(arch.source_vocab, *sizes), decoder(arch.vocab, *sizes)]

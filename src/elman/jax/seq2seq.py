@@ -100,7 +100,7 @@ class EncoderDecoder(seq2seq.Predicting, Classifier):
 def params_of(model: Any) -> Any:
     """Parameters of a model; an ElmanError if it has none yet."""
     if model.params is None:
-        raise ElmanError("this model has no weights yet: fit it first")
+        raise ElmanError("a model must be trained to have weights: fit it first")
     return model.params
 
 

@@ -217,11 +217,6 @@ def of_part(part: str, weights: Mapping[str, T]) -> dict[str, T]:
     return {name[len(part) :]: each for name, each in weights.items() if name.startswith(part)}
 
 
-def of_parts(weights: Mapping[str, Mapping[str, T]]) -> dict[str, T]:
-    """Join the weights of the parts of an encoder-decoder, `encoder` and `decoder`."""
-    return {f"{part}.{name}": each for part, own in weights.items() for name, each in own.items()}
-
-
 def draw(
     shapes: Mapping[str, tuple[int, ...]], cell: str, hidden: int, seed: int, prefix: str = ""
 ) -> Weights:
