@@ -1,4 +1,4 @@
-"""docs/errors.md tells every kind of error, and its examples say what they say there."""
+"""Every kind of error is in docs/errors.md; what refusals.md lists is refused with its message."""
 
 import inspect
 import re
@@ -23,6 +23,7 @@ from elman.runs import run, run_folder
 from elman.runs.settings import Settings
 from tests.copying import codec_of
 
+REFUSALS = Path(__file__).with_name("refusals.md").read_text(encoding="utf-8")
 PAGE = (Path(__file__).parents[2] / "docs" / "errors.md").read_text(encoding="utf-8")
 
 
@@ -44,9 +45,9 @@ def test_control_characters_are_escaped_and_nothing_else() -> None:
     assert errors.escaped(text) == text
 
 
-def rows(columns: int) -> list[list[str]]:
-    """The rows of the page's tables with so many columns, without headers and rules."""
-    tables = re.findall(r"(?:^\|.*\n)+", PAGE, re.MULTILINE)
+def rows(columns: int, page: str = REFUSALS) -> list[list[str]]:
+    """The rows of a page's tables with so many columns, without headers and rules."""
+    tables = re.findall(r"(?:^\|.*\n)+", page, re.MULTILINE)
     cut = [[line.strip("| ").split(" | ") for line in table.splitlines()[2:]] for table in tables]
     return [
         [cell.strip("`") for cell in row] for table in cut for row in table if len(row) == columns
@@ -61,7 +62,7 @@ CLASSES = [
 
 
 def test_every_class_is_in_the_table_with_its_exit_code() -> None:
-    table = {name: int(code) for name, code, _, _ in rows(4)}
+    table = {name: int(code) for name, code, _, _ in rows(4, PAGE)}
     assert table == {kind.__name__: kind.exit_code for kind in CLASSES}
     assert all(issubclass(kind, ElmanError) for kind in CLASSES)
 
@@ -90,7 +91,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(("command", "message"), rows(2), ids=[row[0] for row in rows(2)])
-def test_a_command_says_what_the_page_says(
+def test_a_command_is_refused_with_its_message(
     made: Path,
     command: str,
     message: str,
@@ -110,7 +111,7 @@ def test_a_command_says_what_the_page_says(
 
 
 @pytest.mark.parametrize(("name", "content", "message"), rows(3))
-def test_a_file_is_refused_as_the_page_says(
+def test_a_file_is_refused_with_its_message(
     made: Path, name: str, content: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(made)
