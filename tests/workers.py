@@ -178,7 +178,7 @@ def together(folder: Path, workers: int, command: Sequence[str]) -> tuple[int, s
 # The forkserver imports these modules once, which takes seconds. Workers are its forks.
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
-    ["elman.cli.commands.train", "elman.numba", "elman.torch", "elman.torch.workers"]
+    ["elman.cli.trainings", "elman.numba", "elman.torch", "elman.torch.workers"]
 )
 SECONDS = 240  # less than a test has
 

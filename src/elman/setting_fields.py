@@ -11,7 +11,7 @@ The command line's options are made from the same fields. `unset` describes a de
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import field, fields
+from dataclasses import Field, field, fields, is_dataclass
 from typing import Any
 
 from elman.errors import (
@@ -25,6 +25,14 @@ from elman.errors import (
     require_one_of,
     shortened,
 )
+
+
+def ordered(kind: type) -> "list[Field[Any]]":
+    """Fields of a dataclass, its own before those of its base classes."""
+    inherited = {
+        each.name for base in kind.__bases__ if is_dataclass(base) for each in fields(base)
+    }
+    return sorted(fields(kind), key=lambda each: each.name in inherited)
 
 
 def values_of(settings: Any, kind: Any = None) -> dict[str, Any]:
@@ -164,6 +172,11 @@ def checked(
 ) -> Any:
     """A text for which `check` raises an ElmanError unless it is valid."""
     return _field(default, description, lambda name, value: check(value), unset)
+
+
+def anything(default: Any, description: str) -> Any:
+    """Any value; it is checked elsewhere."""
+    return _field(default, description, lambda name, value: None)
 
 
 def _field(

@@ -1,12 +1,12 @@
 """Options of texts that are written have one declaration, wherever they are given."""
 
-import inspect
 from dataclasses import fields
 from typing import Any
 
 import pytest
+import typer
 
-from elman.cli.commands.generate import generate
+from elman.cli import app
 from elman.errors import ElmanError
 from elman.inference.sampling import Sampler
 from elman.inference.writing_options import SamplerOptions, Writing
@@ -16,7 +16,8 @@ NAMES = {field.name for field in fields(SamplerOptions)}
 
 
 def test_the_command_the_server_and_the_sampler_have_all_options_of_a_sampler() -> None:
-    assert inspect.signature(generate).parameters.keys() >= {each.name for each in fields(Writing)}
+    generate = typer.main.get_command(app).commands["generate"]  # type: ignore[attr-defined]
+    assert {each.name for each in generate.params} >= {each.name for each in fields(Writing)}
     for kind in (Sampler, Options):
         assert {field.name for field in fields(kind)} >= NAMES
 

@@ -1,6 +1,5 @@
 """Settings are one list, from which options, help, checks and files follow."""
 
-import inspect
 import json
 import re
 from collections.abc import Callable
@@ -12,8 +11,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from elman import cli
-from elman.cli.options import with_settings
+from elman.cli import app
+from elman.cli.options import shell_command
 from elman.data.sizes import Size
 from elman.errors import ElmanError
 from elman.files import json_files
@@ -37,11 +36,11 @@ class MoreSettings(Settings):
 def command(done: Callable[[dict[str, Any]], None]) -> typer.Typer:
     """A command line with the options of MoreSettings."""
 
-    def train(**options: Any) -> None:
+    def learn(**options: Any) -> None:
         done(options)
 
     app = typer.Typer(rich_markup_mode=None)
-    app.command()(with_settings(train, MoreSettings))
+    app.command()(shell_command("learn", learn, MoreSettings))
     return app
 
 
@@ -91,9 +90,10 @@ def test_a_setting_that_is_added_to_the_list_is_compared(tmp_path: Path) -> None
 
 
 def test_the_options_of_train_are_the_settings_and_those_that_change_no_result() -> None:
-    options = set(inspect.signature(cli.train.train).parameters)
+    train = typer.main.get_command(app).commands["train"]  # type: ignore[attr-defined]
+    options = {each.name for each in train.params}
     assert options - {field.name for field in fields(Settings)} == {
-        *("context", "out", "checkpoint_every", "sample_every", "resume", "help_all")
+        *("out", "checkpoint_every", "sample_every", "resume", "help_all")
     }
     assert {field.name for field in fields(Settings)} <= options
 

@@ -3,6 +3,7 @@
 import os
 import sys
 import tempfile
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
@@ -14,7 +15,7 @@ from elman.api.run import scores_of
 from elman.api.signatures import with_options
 from elman.api.training import settings_of, shares_given, text_path
 from elman.data.pair_texts import PairsLike
-from elman.errors import ElmanError, require_keywords
+from elman.errors import ElmanError, printable, require_keywords
 from elman.files.paths import as_path
 from elman.inference.evaluation import PairEvaluation
 from elman.inference.text_model import Score
@@ -26,6 +27,7 @@ from elman.text import in_memory
 from elman.text.in_memory import TextLike
 from elman.valid_values import FRAMEWORKS, TIME_MACHINE, VERSION
 
+TITLE_WIDTH, WIDTH = 16, 100  # characters of the first column of facts, and of a line
 RunLike = str | os.PathLike[str]
 
 
@@ -46,19 +48,13 @@ def evaluate(
     - `dynamic`: the model adapts to what it has read (dynamic evaluation).
     """
     from elman.runs import adapting
-    from elman.runs.loading import evaluate_pairs, is_of_pairs, load_language_model
     from elman.runs.settings import check_text
 
     in_memory.check(text)
     folder = as_path(run, "a run directory")
     if in_memory.is_named(text):
         check_text(os.fspath(text), edition)  # type: ignore[arg-type]
-    if is_of_pairs(folder):
-        return evaluate_pairs(folder, text, framework, dynamic)  # type: ignore[arg-type]
-    model = load_language_model(folder, framework)
-    if dynamic:
-        return adapting.evaluate(folder, model, text, edition)  # type: ignore[arg-type]
-    return model.evaluate(text, edition)  # type: ignore[no-any-return]
+    return adapting.evaluate(folder, text, edition, framework, dynamic)
 
 
 def translate(
@@ -213,12 +209,12 @@ def plan(
 class Facts(dict[str, Any]):
     """Facts by name, printed as lines."""
 
-    def __init__(self, facts: dict[str, Any], lines: Iterator[str]) -> None:
+    def __init__(self, facts: dict[str, Any], lines: Iterable[str]) -> None:
         super().__init__(facts)
-        self._lines = list(lines)
+        self._text = "\n".join(lines)
 
     def __repr__(self) -> str:
-        return "\n".join(self._lines)
+        return self._text
 
 
 def info(run: RunLike | None = None, speed: bool = False) -> Facts:
@@ -246,7 +242,13 @@ def info(run: RunLike | None = None, speed: bool = False) -> Facts:
 
 
 def _columns(lines: Iterable[tuple[str, str]]) -> Iterator[str]:
-    return (f"{title:<16}{words}" for title, words in lines)
+    for title, words in lines:
+        yield from textwrap.wrap(
+            printable(words),
+            WIDTH,
+            initial_indent=title.ljust(TITLE_WIDTH),
+            subsequent_indent=" " * TITLE_WIDTH,
+        )
 
 
 def _frameworks(found: dict[str, dict[str, Any]]) -> Iterator[str]:

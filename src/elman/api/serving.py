@@ -6,12 +6,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import fields
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from elman.api.run import run_paths
 from elman.api.signatures import with_options
 from elman.errors import ElmanError, not_installed, require_keywords
-from elman.server.access import Access, Limits
+from elman.server.access import ServerOptions
 
 
 class Serving(AbstractContextManager[str]):
@@ -32,16 +33,8 @@ class Serving(AbstractContextManager[str]):
         return f"{names}: not served yet; use `with elman.serve(run) as address:`"
 
 
-@with_options(Limits)
-def serve(
-    *runs: "str | os.PathLike[str]",
-    host: str = "127.0.0.1",
-    port: int = 8000,
-    api_key: str | None = None,
-    metrics_key: str | None = None,
-    allowed_host: Sequence[str] = (),
-    **limits: Any,
-) -> Serving:
+@with_options(ServerOptions)
+def serve(*runs: "str | os.PathLike[str]", **options: Any) -> Serving:
     """Serve runs within a block that yields the address.
 
         with elman.serve(run, port=0) as address:
@@ -50,25 +43,28 @@ def serve(
     The options are those of `elman serve`; port 0 selects any free port. The block ends after
     requests in progress have ended.
     """
-    require_keywords("serve", limits, [each.name for each in fields(Limits)])
-    access, checked = Access.of(api_key, metrics_key, allowed_host), Limits(**limits)
+    require_keywords("serve", options, [each.name for each in fields(ServerOptions)])
+    asked = ServerOptions(**options)
     folders = run_paths("serve", runs)
     if not folders:
         raise ElmanError("a server requires one run or more: elman.serve(run)")
-    return Serving(folders, _served(folders, host, port, checked, access))
+    return Serving(folders, _served(folders, asked))
 
 
-@contextmanager
-def _served(
-    folders: list[Path], host: str, port: int, limits: Limits, access: Access
-) -> Iterator[str]:
-    """Serve runs within a block."""
+def serving_module() -> ModuleType:
+    """The module that serves; an ElmanError if a package that it needs is missing."""
     try:
         from elman.server import serving
     except ModuleNotFoundError as error:
         raise not_installed("serve", error, cure="") from error
-    models = serving.load_models(folders)
-    with serving.ready(models, host, port, limits, access) as ready:
+    return serving
+
+
+@contextmanager
+def _served(folders: list[Path], asked: ServerOptions) -> Iterator[str]:
+    """Serve runs within a block."""
+    serving = serving_module()
+    with serving.ready(serving.load_models(folders), asked) as ready:
         thread = threading.Thread(target=ready.run, name="elman.serve", daemon=True)
         thread.start()
         try:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Collection
 from dataclasses import MISSING, Field, fields
 from typing import Any, ParamSpec, TypeVar, get_type_hints
 
+from elman.setting_fields import ordered
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -22,7 +24,7 @@ def with_options(
     annotations = {each.name: each.type for each in fields(kind)}
     if types is not None:
         annotations = get_type_hints(types)
-    shown = [each for each in fields(kind) if each.name in annotations]
+    shown = [each for each in ordered(kind) if each.name in annotations]
 
     def show(function: Callable[P, R]) -> Callable[P, R]:
         signature = inspect.signature(function)

@@ -1,4 +1,4 @@
-"""The command line. A module for each command parses, calls and prints.
+"""The command line. A function for each command calls and prints.
 
 Heavy modules are imported by the command that needs them, so that `--help` is quick.
 """
@@ -6,32 +6,18 @@ Heavy modules are imported by the command that needs them, so that `--help` is q
 import logging
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from elman.cli import failures, help_pages, signals
-from elman.cli.commands import (
-    compare,
-    evaluate,
-    export,
-    generate,
-    info,
-    plan,
-    prepare,
-    runs,
-    score,
-    serve,
-    sweep,
-    train,
-    translate,
-)
-from elman.cli.options import PATH
+from elman.cli import failures, help_pages, models, signals, trainings
+from elman.cli.options import path, shell_command
 from elman.errors import ElmanError
 from elman.files.system import open_standard_streams
+from elman.inference.writing_options import Translating, Writing
 from elman.model.registry import register_file
+from elman.server.access import ServerOptions
 from elman.valid_values import VERSION
 
 ALONE = "prepare", "sweep", "plan"  # commands that workers do not share
@@ -43,24 +29,24 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-COMMANDS: dict[str, Callable[..., None]] = {
-    "train": train.train,
-    "prepare": prepare.prepare,
-    "generate": generate.generate,
-    "next": generate.next_tokens,
-    "translate": translate.translate,
-    "evaluate": evaluate.evaluate,
-    "score": score.score,
-    "export": export.export,
-    "serve": serve.serve,
-    "sweep": sweep.sweep,
-    "plan": plan.plan,
-    "compare": compare.compare,
-    "runs": runs.runs,
-    "info": info.info,
+COMMANDS: dict[str, tuple[Any, ...]] = {  # a function, and the class of what else it takes
+    "train": (trainings.train,),
+    "prepare": (trainings.prepare,),
+    "generate": (models.generate, Writing),
+    "next": (models.next_tokens,),
+    "translate": (models.translate, Translating),
+    "evaluate": (models.evaluate,),
+    "score": (models.score,),
+    "export": (models.export,),
+    "serve": (models.serve, ServerOptions),
+    "sweep": (trainings.sweep,),
+    "plan": (trainings.plan,),
+    "compare": (trainings.compare,),
+    "runs": (trainings.runs,),
+    "info": (trainings.info,),
 }
 for name, command in COMMANDS.items():
-    app.command(name, cls=help_pages.Page)(command)
+    app.command(name, cls=help_pages.Page)(shell_command(name, *command))
 
 
 def _show_version(requested: bool) -> None:
@@ -78,7 +64,7 @@ def _elman(
     ] = False,
     cells: Annotated[
         Path | None,
-        typer.Option(help="Python file that registers custom cells.", **PATH),
+        typer.Option(help="Python file that registers custom cells.", parser=path, metavar="PATH"),
     ] = None,
 ) -> None:
     """Train, evaluate, export and serve small recurrent language models."""

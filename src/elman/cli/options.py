@@ -1,16 +1,22 @@
-"""Arguments and options that several commands share, and options made from the settings."""
+"""The shell's side of a command: arguments and options from a function's signature.
+
+A command is a function. Its arguments are those of the shell, its keywords the options, and
+`**name` stands for the fields of a settings dataclass. The functions receive what the command line
+names: their own defaults apply to the rest, and the help shows them.
+"""
 
 import inspect
 import os
-from collections.abc import Callable
-from dataclasses import MISSING, Field, fields, is_dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import MISSING, Field, fields
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_origin, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
 from elman.cli.help_pages import show_all
-from elman.errors import ElmanError, alternatives
+from elman.cli.words import HELP, METAVARS, NAMES, TEXTS
+from elman.errors import ElmanError
 from elman.model.optimizers import Optimizer
 from elman.model.options import ModelOptions
 from elman.runs.settings import (
@@ -22,9 +28,9 @@ from elman.runs.settings import (
     SizeSettings,
     TextSettings,
 )
-from elman.valid_values import FRAMEWORKS
+from elman.setting_fields import ordered
 
-GROUPS = {  # of options in the help
+KINDS = {  # of settings, and their groups in the help
     TextSettings: "Data",
     PairSettings: "Data",
     SizeSettings: "Model",
@@ -33,13 +39,114 @@ GROUPS = {  # of options in the help
     Optimizer: "Training",
     PlaceSettings: "Machine",
 }
-GROUP_OF = {field.name: group for kind, group in GROUPS.items() for field in fields(kind)}
-GROUP_OF |= {"seed": "Training", "init": "Training", "log": "Output"}
+GROUPS = {field.name: group for kind, group in KINDS.items() for field in fields(kind)}
+GROUPS |= dict.fromkeys(("seed", "init", "train resume"), "Training")
+GROUPS |= dict.fromkeys(
+    ("log", "train out", "train checkpoint_every", "train sample_every"), "Output"
+)
+GROUPS |= {f"sweep {name}": "Sweep" for name in ("space", "trials", "storage", "out", "resume")}
+GROUPS |= {f"plan {name}": "Plan" for name in ("workers", "tokens")}
+RESUMED = {"train": "a training resumes", "sweep": "a sweep goes on"}
+BESIDE_RESUME = "resume", "checkpoint_every", "sample_every"
 
-Command = TypeVar("Command", bound=Callable[..., None])
+
+HELP_ALL = typer.Option(
+    "--help-all",
+    is_eager=True,
+    expose_value=False,
+    callback=show_all,
+    help="Show all options and exit.",
+)
 
 
-def _path(word: str) -> Path:
+def shell_command(
+    name: str, function: Callable[..., None], kind: type = Settings
+) -> Callable[..., None]:
+    """A command for Typer; `kind` is the dataclass of the fields that `**options` stand for.
+
+    A parameter that has the name of a field has its help, too. The options of a training are in
+    groups, and --help-all shows all of them.
+    """
+
+    def command(context: typer.Context, **options: Any) -> None:
+        sources = {each: str(context.get_parameter_source(each)) for each in options}
+        given = {each: options[each] for each in options if "COMMANDLINE" in sources[each]}
+        others = [each for each in given if each not in BESIDE_RESUME]
+        if "resume" in given and others:
+            raise ElmanError(
+                f"{RESUMED[name]} with the settings it began with, got {', '.join(others)} with "
+                "--resume: leave that out"
+            )
+        function(context, **given) if name == "train" else function(**given)
+
+    command.__doc__ = function.__doc__
+    context, _ = inspect.signature(command).parameters.values()
+    parameters = [context, *_parameters(name, function, kind)]
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return command
+
+
+def _parameters(
+    command: str, function: Callable[..., None], kind: type
+) -> Iterator[inspect.Parameter]:
+    """The parameters of a command for Typer: those of the fields, then its own."""
+    declared = dict(inspect.signature(function).parameters)
+    declared.pop("context", None)
+    takes_all = declared.pop("options", None) is not None
+    of_training = takes_all and kind is Settings
+    types = get_type_hints(kind) | get_type_hints(function)
+    known = {field.name: field for field in ordered(kind)}
+    names = [each for each in known if takes_all and each not in declared]
+    for name in [*names, *declared]:
+        own = declared.get(name)
+        shown: dict[str, Any] = {
+            "help": HELP.get(f"{command} {name}", HELP.get(name) if own else None)
+        }
+        if name in known and shown["help"] is None:
+            shown = _words(known[name], of_training)
+        default = known[name].default if own is None else own.default
+        several = default in (MISSING, ())
+        annotation = (
+            list[str] if several else types[name] | None if default is None else types[name]
+        )
+        place = f"{command} {name}"
+        if place in TEXTS:
+            shown["parser"] = text
+        if "Path" in str(annotation):
+            shown |= {"parser": path, "metavar": "PATH"}
+        if metavar := METAVARS.get(place, METAVARS.get(name)):
+            shown["metavar"] = metavar
+        if "argument" in known[name].metadata if own is None else own.kind is not own.KEYWORD_ONLY:
+            option = typer.Argument(**{"metavar": name.upper()} | shown)
+        else:
+            group = GROUPS.get(place, GROUPS.get(name)) if of_training else None
+            word = NAMES.get(name, name.replace("_", "-"))
+            option = typer.Option(f"--{word}", rich_help_panel=group, **shown)
+        yield _parameter(name, [] if several else default, annotation, option)
+    if of_training:
+        yield _parameter("help_all", False, bool, HELP_ALL)
+
+
+def _parameter(name: str, default: Any, kind: Any, option: Any) -> inspect.Parameter:
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(name, keyword, default=default, annotation=Annotated[kind, option])
+
+
+def _words(field: "Field[Any]", of_training: bool) -> dict[str, Any]:
+    """Help of a field, the name of its value, and whether the default is to be added.
+
+    Where the value is chosen for a text, the help shows the one of the book's recipe.
+    """
+    shown = {name: field.metadata[name] for name in ("help", "metavar") if name in field.metadata}
+    shown["show_default"] = field.default is not None  # else the help has it in words
+    if of_training and field.name in CHOSEN:
+        if field.default is not None:
+            shown["help"] += f" [default: {field.default}]"
+        shown |= {"help": shown["help"].replace("[default: ", "[book: "), "show_default": False}
+    return shown
+
+
+def path(word: str) -> Path:
     """A path on the command line; an empty word would stand for the current folder."""
     if not word:
         raise typer.BadParameter("it is empty: give a path")
@@ -56,132 +163,3 @@ def text(word: str) -> str:
         raise typer.BadParameter(
             f"it must be UTF-8, got the byte 0x{error.object[error.start]:02x}: convert it"
         ) from error
-
-
-PATH: dict[str, Any] = {"parser": _path, "metavar": "PATH"}
-RUN = PATH | {"metavar": "RUN"}
-
-Run = Annotated[Path, typer.Argument(help="Run directory, made by elman train.", **RUN)]
-Framework = Annotated[
-    str | None,
-    typer.Option(
-        help=f"{alternatives(FRAMEWORKS)}. [default: numba, or numpy where needed]",
-        show_default=False,
-    ),
-]
-Dynamic = Annotated[
-    bool,
-    typer.Option(
-        "--dynamic",
-        help="Adapt the model to the text while it reads (dynamic evaluation).",
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print a JSON object.")]
-
-
-HELP_ALL = inspect.Parameter(
-    "help_all",
-    inspect.Parameter.KEYWORD_ONLY,
-    default=False,
-    annotation=Annotated[
-        bool,
-        typer.Option(
-            "--help-all",
-            is_eager=True,
-            expose_value=False,
-            callback=show_all,
-            help="Show all options and exit.",
-        ),
-    ],
-)
-
-
-def with_settings(command: Command, kind: type = Settings) -> Command:
-    """Make options of a command from the fields of a settings dataclass.
-
-    A parameter that has the name of a field takes the field's place. It becomes the field's option
-    with its own default, unless it declares an option. `**name` takes all other fields. The options
-    of a training come with --help-all.
-    """
-    types = get_type_hints(kind)
-    inherited = {
-        field.name for base in kind.__bases__ if is_dataclass(base) for field in fields(base)
-    }
-    own_first = sorted(fields(kind), key=lambda field: field.name in inherited)
-    declared = inspect.signature(command).parameters.values()
-    takes_all = any(own.kind is own.VAR_KEYWORD for own in declared)
-    of_training = takes_all and kind is Settings
-    options = {field.name: _option(field, types[field.name], of_training) for field in own_first}
-    parameters: list[inspect.Parameter] = []
-    for own in declared:
-        if own.kind is own.VAR_KEYWORD:
-            parameters = [*options.values(), *parameters]
-        else:
-            from_field = options.pop(own.name, own).replace(default=own.default)
-            has_option = get_origin(own.annotation) is Annotated
-            parameters.append(own if has_option else from_field)
-    if of_training:
-        parameters.append(HELP_ALL)
-    parameters.sort(key=lambda each: each.kind)  # keyword-only ones last
-    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    return command
-
-
-def given_options(context: typer.Context) -> list[str]:
-    """The parameters that the command line names."""
-    sources = {name: str(context.get_parameter_source(name)) for name in context.params}
-    return [name for name, source in sources.items() if "COMMANDLINE" in source]
-
-
-def check_alone(context: typer.Context, rule: str, *own: str) -> None:
-    """Raise an ElmanError for options beside --resume, other than its `own`."""
-    if others := [name for name in given_options(context) if name not in own]:
-        raise ElmanError(f"{rule}, got {', '.join(others)} with --resume: leave that out")
-
-
-def settings_given(context: typer.Context, options: dict[str, Any]) -> dict[str, Any]:
-    """Settings that the command line names, and those that a run to start from fixes."""
-    from elman.experiments.origin import with_origin
-
-    return with_origin({name: options[name] for name in given_options(context) if name in options})
-
-
-def _option(field: "Field[Any]", kind: Any, of_training: bool) -> inspect.Parameter:
-    """A parameter for Typer: the option, or the argument, that gives a field its value.
-
-    Options of a training are in groups. Where they are chosen for a text, the help shows the value
-    of the book's recipe.
-    """
-    shown = {name: field.metadata[name] for name in ("help", "metavar") if name in field.metadata}
-    shown["show_default"] = field.default is not None  # else the help has it in words
-    if of_training and field.name in CHOSEN:
-        if field.default is not None:
-            shown["help"] += f" [default: {field.default}]"
-        shown |= {"help": shown["help"].replace("[default: ", "[book: "), "show_default": False}
-    if isinstance(field.default, tuple):
-        return _texts(field, shown)
-    if field.metadata.get("argument"):
-        shown.setdefault("metavar", field.name.upper())
-        option = typer.Argument(**shown)
-    else:
-        name = "--" + field.name.replace("_", "-")
-        group = GROUP_OF[field.name] if of_training else None
-        option = typer.Option(name, rich_help_panel=group, **shown)
-    several = field.default_factory is not MISSING
-    return inspect.Parameter(
-        field.name,
-        inspect.Parameter.KEYWORD_ONLY,
-        default=[] if several else field.default,
-        annotation=Annotated[kind | None if field.default is None else kind, option],
-    )
-
-
-def _texts(field: "Field[Any]", shown: dict[str, Any]) -> inspect.Parameter:
-    """A parameter for Typer: an option for texts that may be repeated."""
-    option = typer.Option("--" + field.name, parser=text, metavar="TEXT", **shown)
-    return inspect.Parameter(
-        field.name,
-        inspect.Parameter.KEYWORD_ONLY,
-        default=[],
-        annotation=Annotated[list[str], option],
-    )

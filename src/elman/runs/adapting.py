@@ -5,15 +5,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from elman.data.pair_texts import PairsLike
 from elman.data.parts import Sources, parse_split
 from elman.data.text import TokenOptions, read_text
 from elman.errors import ElmanError
 from elman.files.long_work import showing
 from elman.inference.dynamic import AdaptingModel, find
-from elman.inference.evaluation import evaluate_on
+from elman.inference.evaluation import PairEvaluation, evaluate_on
 from elman.model.metrics import Evaluation
 from elman.runs import run
 from elman.runs.frameworks import module_of
+from elman.runs.loading import evaluate_pairs, is_of_pairs, load_language_model
 from elman.runs.records import TrainingRecord
 from elman.text.codec import Codec
 from elman.text.in_memory import TextLike
@@ -33,10 +35,21 @@ def adapting(folder: Path, model: Any) -> AdaptingModel:
     return found
 
 
-def evaluate(folder: Path, model: Any, text: TextLike, edition: str | None = None) -> Evaluation:
-    """Evaluate a run's model on a text; the model adapts while it reads."""
+def evaluate(
+    folder: Path,
+    text: TextLike | PairsLike,
+    edition: str | None = None,
+    framework: str | None = None,
+    dynamic: bool = False,
+) -> Evaluation | PairEvaluation:
+    """Evaluate a run on a text or pairs; a `dynamic` model adapts while it reads."""
+    if is_of_pairs(folder):
+        return evaluate_pairs(folder, text, framework, dynamic)  # type: ignore[arg-type]
+    model = load_language_model(folder, framework)
+    if not dynamic:
+        return evaluate_on(model, text, edition)  # type: ignore[arg-type]
     used = adapting(folder, model)
-    return replace(evaluate_on(used, text, edition), dynamic=used.adaptation)
+    return replace(evaluate_on(used, text, edition), dynamic=used.adaptation)  # type: ignore[arg-type]
 
 
 def _validation(folder: Path, record: TrainingRecord | None, codec: Codec) -> Ids:

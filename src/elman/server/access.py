@@ -6,13 +6,13 @@ server. Browsers send the site's name in the Host header.
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from elman import setting_fields
 from elman.errors import ElmanError
-from elman.setting_fields import real, whole
+from elman.setting_fields import anything, real, whole
 
 _name_and_port = re.compile(r"(?:\[([^\]]*)\]|([^:\[\]]*))(?::\d*)?").fullmatch
 _dns_name = re.compile(r"[\w.-]+", re.ASCII).fullmatch
@@ -47,24 +47,6 @@ class Access:
     api_key: str | None
     metrics_key: str | None
     hosts: Hosts
-
-    @classmethod
-    def of(cls, api_key: str | None, metrics_key: str | None, hosts: Iterable[str]) -> "Access":
-        """Access by the options of `elman serve`.
-
-        Without an API key, it is the environment's ELMAN_API_KEY. Without a key of metrics, it is
-        the API key; `none` opens them.
-        """
-        key = os.environ.get("ELMAN_API_KEY") if api_key is None else api_key
-        for name, each in (("an API key", key), ("a metrics key", metrics_key)):
-            if each is not None and not (
-                each.isascii() and each.isprintable() and each and each == each.strip()
-            ):
-                raise ElmanError(
-                    f"{name} must have one printable ASCII character or more, and no space at its "
-                    "ends: give another, or none"
-                )
-        return cls(key, {None: key, "none": None}.get(metrics_key, metrics_key), Hosts(hosts))
 
     def hosts_at(self, address: str) -> Hosts | None:
         """Allowed host names of a server at this address; None for any."""
@@ -112,3 +94,42 @@ class Limits:
 
     def __post_init__(self) -> None:
         setting_fields.check(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerOptions(Limits):
+    """Address, keys and limits of a server: the options of `elman serve`."""
+
+    host: str = anything("127.0.0.1", "Address; 0.0.0.0 serves other machines.")
+    port: int = whole(8000, "Port; 0 is any free one.", at_least=0, at_most=65535)
+    api_key: str | None = anything(
+        None, "Key that requests need. [default: the variable ELMAN_API_KEY]"
+    )
+    metrics_key: str | None = anything(
+        None, "Key for /metrics; none opens it. [default: the API key]"
+    )
+    allowed_host: Sequence[str] = anything(
+        (), "Host name to answer to, besides localhost; may be repeated."
+    )
+
+    def __post_init__(self) -> None:
+        self.access()
+        super().__post_init__()
+
+    def access(self) -> Access:
+        """Keys and host names.
+
+        Without an API key, it is the environment's ELMAN_API_KEY. Without a key of metrics, it is
+        the API key; `none` opens them.
+        """
+        key = os.environ.get("ELMAN_API_KEY") if self.api_key is None else self.api_key
+        for name, each in (("an API key", key), ("a metrics key", self.metrics_key)):
+            if each is not None and not (
+                each.isascii() and each.isprintable() and each and each == each.strip()
+            ):
+                raise ElmanError(
+                    f"{name} must have one printable ASCII character or more, and no space at its "
+                    "ends: give another, or none"
+                )
+        metrics_key = {None: key, "none": None}.get(self.metrics_key, self.metrics_key)
+        return Access(key, metrics_key, Hosts(self.allowed_host))

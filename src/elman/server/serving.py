@@ -12,11 +12,11 @@ from typing import Any
 
 import uvicorn
 
-from elman.errors import ElmanError, MachineError, require_at_least, require_at_most
+from elman.errors import ElmanError, MachineError
 from elman.files.paths import is_utf8
 from elman.inference.sampling import Sampler
 from elman.runs.loading import is_of_pairs, load_language_model, load_pairs
-from elman.server.access import Access, Limits
+from elman.server.access import ServerOptions
 from elman.server.app import App, Served
 from elman.server.connections import bounded, capacity
 from elman.terms import Either
@@ -73,12 +73,7 @@ class Ready:
 
 
 def serve(
-    models: Mapping[str, Served],
-    host: str,
-    port: int,
-    limits: Limits,
-    access: Access,
-    listening: Callable[[str], None],
+    models: Mapping[str, Served], options: ServerOptions, listening: Callable[[str], None]
 ) -> None:
     """Serve until SIGTERM or Ctrl-C; requests in progress are then completed.
 
@@ -87,27 +82,26 @@ def serve(
     A second Ctrl-C ends requests at once.
     """
     logging.getLogger("asyncio").setLevel(logging.ERROR)  # it warns about clients that leave
-    with ready(models, host, port, limits, access) as server:
+    with ready(models, options) as server:
         listening(server.address)
         with suppress(KeyboardInterrupt):  # at its end, uvicorn raises the signal again
             server.run()
 
 
 @contextmanager
-def ready(
-    models: Mapping[str, Served], host: str, port: int, limits: Limits, access: Access
-) -> Iterator[Ready]:
+def ready(models: Mapping[str, Served], options: ServerOptions) -> Iterator[Ready]:
     """A server that listens within the block, and answers while it runs."""
     most, at_once = capacity()
-    with _listen(host, port) as listener:
+    access = options.access()
+    with _listen(options.host, options.port) as listener:
         address, number, *_ = listener.getsockname()
         config = uvicorn.Config(
-            App(models, limits, access, access.hosts_at(address)).starlette,
+            App(models, options, access, access.hosts_at(address)).starlette,
             loop="asyncio",  # accepts `backlog` connections in a turn; other loops accept all
             http=bounded(most),
             backlog=at_once,
             timeout_keep_alive=IDLE_SECONDS,
-            timeout_graceful_shutdown=int(limits.timeout) + 1,
+            timeout_graceful_shutdown=int(options.timeout) + 1,
             server_header=False,
             access_log=False,
             log_config=None,
@@ -143,8 +137,6 @@ class Server(uvicorn.Server):
 
 def _listen(host: str, port: int) -> socket.socket:
     """Open a socket that accepts connections; a MachineError if it cannot be opened."""
-    require_at_least(0, port=port)
-    require_at_most(65535, port=port)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listener = socket.create_server((host, port), family=family, backlog=WAITING_CONNECTIONS)
