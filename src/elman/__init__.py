@@ -1,5 +1,7 @@
 """Recurrent language models with one API; `from elman import torch` picks the framework."""
 
+# ruff: noqa: F405 (names for editors come from elman.api)
+
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,22 +12,7 @@ from elman.valid_values import FRAMEWORKS, VERSION
 if TYPE_CHECKING:
     import os
 
-    from elman.api.commands import (
-        evaluate,
-        export,
-        info,
-        load_pairs,
-        plan,
-        prepare,
-        score,
-        translate,
-    )
-    from elman.api.comparison import compare
-    from elman.api.run import Run
-    from elman.api.run import open_run as open  # noqa: A004, F401 (elman.open)
-    from elman.api.serving import serve
-    from elman.api.sweeping import sweep
-    from elman.api.training import resume, train
+    from elman.api import *  # noqa: F403
     from elman.model.cells import Cell
     from elman.model.registry import register
 
@@ -53,41 +40,23 @@ __all__ = [  # except elman.open: it would hide Python's open
     "train",
     "translate",
 ]
-# Modules of the names that not every program needs.
-LAZY = {
-    "Cell": ("elman.model.cells", "Cell"),
-    "register": ("elman.model.registry", "register"),
-    "Run": ("elman.api.run", "Run"),
-    "open": ("elman.api.run", "open_run"),
-    "train": ("elman.api.training", "train"),
-    "resume": ("elman.api.training", "resume"),
-    "compare": ("elman.api.comparison", "compare"),
-    "sweep": ("elman.api.sweeping", "sweep"),
-    "serve": ("elman.api.serving", "serve"),
-    **{
-        name: ("elman.api.commands", name)
-        for name in (
-            *("evaluate", "export", "info", "load_pairs"),
-            *("plan", "prepare", "score", "translate"),
-        )
-    },
-}
+# Modules of names that not every program needs; the others are in elman.api.
+MODULES = {"Cell": "elman.model.cells", "register": "elman.model.registry"}
 
 
 def __getattr__(name: str) -> Any:
     """Import a name that not every program needs."""
-    if name in LAZY:
+    if name in (*__all__, "open"):
         from importlib import import_module
 
-        module, attribute = LAZY[name]
-        return getattr(import_module(module), attribute)
+        return getattr(import_module(MODULES.get(name, "elman.api")), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
     """Names of the module, including lazy ones, for tab completion."""
     own = {name for name in globals() if name.startswith("__")}
-    return sorted({*own, *__all__, *LAZY, *FRAMEWORKS})
+    return sorted({*own, *__all__, "open", *FRAMEWORKS})
 
 
 def save(folder: "str | os.PathLike[str]", model: Any) -> None:

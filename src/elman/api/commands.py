@@ -13,9 +13,10 @@ from typing import Any, Unpack
 from elman.api.options import TrainOptions
 from elman.api.run import scores_of
 from elman.api.signatures import with_options
-from elman.api.training import settings_of, shares_given, text_path
+from elman.api.training import settings_of
 from elman.data.pair_texts import PairsLike
-from elman.errors import ElmanError, printable, require_keywords
+from elman.data.parts import parse_split
+from elman.errors import ElmanError, printable
 from elman.files.paths import as_path
 from elman.inference.evaluation import PairEvaluation
 from elman.inference.text_model import Score
@@ -147,26 +148,14 @@ def prepare(
     from elman.training.progress import reading
 
     path = as_path(out, "a store")
-    shares = shares_given(split)
     shows = nullcontext(no_report) if quiet else reading()
+    parts = {"val": val, "test": test, "split": split}
     with tempfile.TemporaryDirectory(prefix="elman-") as folder, shows as report:
-
-        def path_of(each: TextLike, name: str) -> str:
-            return text_path(each, Path(folder, name))
-
-        texts = [path_of(each, f"text-{n}.txt") for n, each in enumerate((text, *more_texts), 1)]
+        given = settings_of(text, more_texts, parts, Path(folder))
         facts = preparing.prepare(
-            texts,
-            path,
-            tokenizer,
-            vocab_size,
-            min_freq,
-            newlines,
-            report,
-            shares,
-            None if val is None else path_of(val, "val.txt"),
-            None if test is None else path_of(test, "test.txt"),
-            lines,
+            [given["text"], *given.get("more_texts", ())],
+            *(path, tokenizer, vocab_size, min_freq, newlines, report),
+            *(parse_split(given.get("split")), given.get("val"), given.get("test"), lines),
         )
     return Store(path, facts.tokens, facts.vocab)
 
@@ -200,7 +189,6 @@ def plan(
     """
     from elman.experiments import planning
 
-    require_keywords("plan", options, list(TrainOptions.__annotations__))
     with tempfile.TemporaryDirectory(prefix="elman-") as folder:
         given = settings_of(text, more_texts, options, Path(folder))
         return planning.plan(given, workers, tokens)

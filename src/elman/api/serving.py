@@ -4,14 +4,13 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import fields
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from elman.api.run import run_paths
 from elman.api.signatures import with_options
-from elman.errors import ElmanError, not_installed, require_keywords
+from elman.errors import ElmanError, not_installed
 from elman.server.access import ServerOptions
 
 
@@ -43,7 +42,6 @@ def serve(*runs: "str | os.PathLike[str]", **options: Any) -> Serving:
     The options are those of `elman serve`; port 0 selects any free port. The block ends after
     requests in progress have ended.
     """
-    require_keywords("serve", options, [each.name for each in fields(ServerOptions)])
     asked = ServerOptions(**options)
     folders = run_paths("serve", runs)
     if not folders:

@@ -11,7 +11,7 @@ from elman.api.run import Run
 from elman.api.signatures import with_options
 from elman.api.temporary import TemporaryFolder
 from elman.api.training import ending_on_interrupt, settings_of
-from elman.errors import ElmanError, InterruptedWorkError, require_keywords
+from elman.errors import ElmanError, InterruptedWorkError
 from elman.files.paths import as_path
 from elman.runs.settings import CHOSEN, Settings
 from elman.text.in_memory import TextLike
@@ -98,7 +98,6 @@ def sweep(
     """
     from elman.sweeps import sweep as sweeps
 
-    require_keywords("sweep", options, list(TrainOptions.__annotations__))
     keeping: Any = resume.keeping if isinstance(resume, Sweep) else None
     if resume is not None:
         folder = as_path(resume, "a sweep")

@@ -6,7 +6,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import fields
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any, Unpack
@@ -15,12 +15,10 @@ from elman.api.options import TrainOptions
 from elman.api.run import Run
 from elman.api.signatures import with_options
 from elman.api.temporary import TemporaryFolder
-from elman.data.parts import parse_split
 from elman.errors import (
     ElmanError,
     InterruptedWorkError,
     alternatives,
-    require_keywords,
     shortened,
 )
 from elman.experiments import launch, session
@@ -85,8 +83,6 @@ def train(
     An interrupt (Ctrl-C, or the stop button of a notebook) ends the training after the current
     batch. The returned run is then unfinished; `elman.resume(run)` continues it.
     """
-    _check_one_process()
-    require_keywords("train", options, [each.name for each in fields(Settings)])
     conduct = _conduct(on_epoch, callbacks, sample_every, checkpoint_every, quiet)
     keeping = TemporaryFolder()
     given = settings_of(text, more_texts, options, keeping.path)
@@ -94,8 +90,7 @@ def train(
     folder = (
         keeping.path / f"run-{next(NUMBERS)}" if out is None else as_path(out, "a run directory")
     )
-    with showing_nothing() if quiet else nullcontext():
-        return _run(lambda: session.begin(given, folder, conduct=conduct), folder, keeping)
+    return _run(partial(session.begin, given, folder, conduct=conduct), folder, keeping, quiet)
 
 
 def resume(
@@ -113,35 +108,24 @@ def resume(
 
     The other arguments are as in `elman.train`.
     """
-    _check_one_process()
     conduct = _conduct(on_epoch, callbacks, sample_every, checkpoint_every, quiet)
     keeping = run.keeping if isinstance(run, Run) else None
     folder = as_path(run, "a run directory")
-    with showing_nothing() if quiet else nullcontext():
-        return _run(lambda: session.resume(folder, conduct), folder, keeping)
+    return _run(partial(session.resume, folder, conduct), folder, keeping, quiet)
 
 
 def _conduct(
-    on_epoch: Callable[[Epoch], object] | None,
-    callbacks: Sequence[Callback],
+    on_epoch: Any,
+    callbacks: Any,
     sample_every: float | None,
     checkpoint_every: float,
     quiet: bool,
 ) -> Conduct:
-    _check_callbacks(on_epoch, callbacks)
-    own = [] if on_epoch is None else [OnEpoch(on_epoch)]
-    every = (*callbacks, *own)
-    return Conduct(
-        checkpoint_every,
-        sample_every,
-        every,
-        show_progress=not quiet,
-        show_curves=not quiet,
-        ending=ending_on_interrupt,
-    )
-
-
-def _check_callbacks(on_epoch: Any, callbacks: Any) -> None:
+    if launch.number_of_workers() > 1:
+        raise ElmanError(
+            "elman.train requires a single process, got several workers: start them with torchrun "
+            "-m elman train"
+        )
     if on_epoch is not None and not callable(on_epoch):
         raise ElmanError(f"on_epoch must be a function of an epoch, got {shortened(on_epoch)}")
     several = callbacks if isinstance(callbacks, list | tuple) else [None]
@@ -150,14 +134,18 @@ def _check_callbacks(on_epoch: Any, callbacks: Any) -> None:
             "callbacks must be a list of elman.training.callback.Callback, got "
             f"{shortened(callbacks)}"
         )
+    own = () if on_epoch is None else (OnEpoch(on_epoch),)
+    shown, ending = not quiet, ending_on_interrupt
+    return Conduct(checkpoint_every, sample_every, (*callbacks, *own), shown, shown, ending)
 
 
-def _run(fit: Callable[[], session.Session | None], folder: Path, keeping: Any) -> Run:
+def _run(fit: Callable[[], session.Session | None], folder: Path, keeping: Any, quiet: bool) -> Run:
     """The run of a training; unfinished if the training was interrupted after its first batch."""
     try:
-        trained = fit()
-        if trained is not None:
-            trained.finish()
+        with showing_nothing() if quiet else nullcontext():
+            trained = fit()
+            if trained is not None:
+                trained.finish()
     except (InterruptedWorkError, KeyboardInterrupt):
         if not run_folder.is_run(folder):
             raise
@@ -177,37 +165,28 @@ def settings_of(
 ) -> dict[str, Any]:
     """Settings of a training. Texts in memory are written to files in `folder`."""
     given = {name: value for name, value in options.items() if value is not None}
+
+    def path_of(name: str, each: TextLike) -> str:
+        in_memory.check(each)
+        if in_memory.is_named(each):
+            return os.fspath(each)  # type: ignore[arg-type]
+        path = folder / f"{name}-in-memory.txt"
+        in_memory.write(each, path)
+        return str(path)
+
     texts = {"text": text} | {name: given[name] for name in ("val", "test") if name in given}
-    for name, value in texts.items():
-        given[name] = text_path(value, folder / f"{name}-in-memory.txt")
+    given |= {name: path_of(name, each) for name, each in texts.items()}
     if more_texts:
-        given["more_texts"] = [
-            text_path(each, folder / f"text-{n}-in-memory.txt")
-            for n, each in enumerate(more_texts, 2)
-        ]
-    if (shares := shares_given(given.get("split"))) is not None:
-        given["split"] = ",".join(map(str, shares))
+        given["more_texts"] = [path_of(f"text-{n}", each) for n, each in enumerate(more_texts, 2)]
+    if not isinstance(split := given.get("split", ""), str):
+        if not isinstance(split, Iterable):
+            raise ElmanError(
+                f"split must be shares, such as (0.9, 0.05, 0.05), got {shortened(split)}"
+            )
+        given["split"] = ",".join(map(str, split))
     if "init" in given:
         given["init"] = str(as_path(given["init"], "init"))
     return with_origin(given)
-
-
-def shares_given(split: Any) -> tuple[float, ...] | None:
-    """Shares of a text for its parts, given as a tuple or as on the command line."""
-    if split is None or isinstance(split, str):
-        return parse_split(split)
-    if not isinstance(split, Iterable):
-        raise ElmanError(f"split must be shares, such as (0.9, 0.05, 0.05), got {shortened(split)}")
-    return tuple(split)
-
-
-def text_path(text: TextLike, path: Path) -> str:
-    """The path of a text; a text in memory is written to `path`."""
-    in_memory.check(text)
-    if in_memory.is_named(text):
-        return os.fspath(text)  # type: ignore[arg-type]
-    in_memory.write(text, path)
-    return str(path)
 
 
 def _check_one_framework(given: Mapping[str, Any]) -> None:
@@ -218,14 +197,6 @@ def _check_one_framework(given: Mapping[str, Any]) -> None:
             "call it once for each"
         )
     check_framework(framework)
-
-
-def _check_one_process() -> None:
-    if launch.number_of_workers() > 1:
-        raise ElmanError(
-            "elman.train requires a single process, got several workers: start them with torchrun "
-            "-m elman train"
-        )
 
 
 @contextmanager

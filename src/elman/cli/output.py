@@ -3,12 +3,9 @@
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from elman.errors import escaped
-
-if TYPE_CHECKING:
-    from elman.runs.results import Result
 
 
 def show(text: str) -> None:
@@ -52,15 +49,6 @@ class Table:
         if not self._terminal:
             return "\t".join(row)
         return "  ".join(map(format, row, self._formats))
-
-
-def print_table(runs: "Sequence[Result]", on: str | None = None, everything: bool = False) -> None:
-    """Print runs as a table, and the text that they were evaluated on."""
-    from elman.runs.table import table
-
-    print(table(runs, everything))
-    if on is not None:
-        show(f"evaluated on {on}")
 
 
 def print_json(value: dict[str, Any]) -> None:
