@@ -19,9 +19,9 @@ from elman.errors import (
     alternatives,
     in_words,
     is_finite_number,
+    is_number,
     require_at_least,
     require_at_most,
-    require_number,
     require_one_of,
     shortened,
 )
@@ -68,52 +68,47 @@ def whole(
     return _field(default, description, check, unset)
 
 
+SHARE = "at least 0 and below 1", lambda value: 0 <= value < 1
+NOT_NEGATIVE = "at least 0", lambda value: value >= 0
+POSITIVE = "above 0", lambda value: value > 0
+
+
 def real(
     default: float | None,
     description: str,
-    *,
-    at_least: float | None = None,
-    above: float | None = None,
-    below: float | None = None,
+    bounds: tuple[str, Callable[[float], bool]],
     unset: str = "",
 ) -> Any:
-    """A finite number with these bounds; `above` and `below` are exclusive."""
-    bounds = {"at least": at_least, "above": above, "below": below}
-    rule = " and ".join(f"{word} {bound:g}" for word, bound in bounds.items() if bound is not None)
+    """A finite number within some bounds."""
+    rule, fits = bounds
 
-    def fits(value: float) -> bool:
-        return (
-            is_finite_number(value)
-            and (at_least is None or value >= at_least)
-            and (above is None or value > above)
-            and (below is None or value < below)
-        )
+    def is_valid(value: float) -> bool:
+        return is_finite_number(value) and fits(value)
 
-    def check(name: str, value: Any) -> None:
-        require_number(f"a finite number {rule}", fits, **{name: value})
-
-    return _field(default, description, check, unset)
+    return number(default, description, f"a finite number {rule}", is_valid, unset)
 
 
 def number(
-    default: float | None, description: str, rule: str, fits: Callable[[float], bool]
+    default: float | None,
+    description: str,
+    rule: str,
+    fits: Callable[[float], bool],
+    unset: str = "",
 ) -> Any:
     """A real number for which `fits` is true, as described by `rule`."""
-
-    def check(name: str, value: Any) -> None:
-        require_number(rule, fits, **{name: value})
-
-    return _field(default, description, check)
+    check = _requiring(rule, lambda value: is_number(value) and fits(value))
+    return _field(default, description, check, unset)
 
 
 def texts(description: str) -> Any:
     """A tuple of texts, empty by default, each with one character or more."""
+    check_kind = _requiring(
+        "a text or a tuple of texts",
+        lambda value: isinstance(value, tuple) and all(isinstance(text, str) for text in value),
+    )
 
     def check(name: str, value: Any) -> None:
-        if not (isinstance(value, tuple) and all(isinstance(text, str) for text in value)):
-            raise ElmanError(
-                f"{in_words(name)} must be a text or a tuple of texts, got {shortened(value)}"
-            )
+        check_kind(name, value)
         if "" in value:
             raise ElmanError(f"a {in_words(name)} text must have one character or more, got ''")
 
@@ -139,44 +134,42 @@ def choice(
 
 def flag(description: str) -> Any:
     """True or false; false by default."""
-
-    def check(name: str, value: Any) -> None:
-        if not isinstance(value, bool):
-            raise ElmanError(f"{in_words(name)} must be true or false, got {shortened(value)}")
-
+    check = _requiring("true or false", lambda value: isinstance(value, bool))
     return _field(False, description, check)
 
 
 def path(default: str | None, description: str, **options: Any) -> Any:
     """Path of a file or a folder; `options` are for the command line."""
-
-    def check(name: str, value: Any) -> None:
-        if not (isinstance(value, str) and value):
-            raise ElmanError(f"{in_words(name)} must be a path, got {shortened(value)}")
-
-    return _field(default, description, check, **options)
+    return _field(default, description, _requiring("a path", _is_path), **options)
 
 
 def paths(description: str, **options: Any) -> Any:
     """Paths of files, none or more; `options` are for the command line."""
-
-    def check(name: str, value: Any) -> None:
-        if not (isinstance(value, list) and all(isinstance(each, str) and each for each in value)):
-            raise ElmanError(f"{in_words(name)} must be a list of paths, got {shortened(value)}")
-
+    check = _requiring(
+        "a list of paths", lambda value: isinstance(value, list) and all(map(_is_path, value))
+    )
     return field(default_factory=list, metadata={"help": description, "check": check, **options})
 
 
 def checked(
-    default: str | None, description: str, check: Callable[[Any], object], *, unset: str = ""
+    default: Any, description: str, check: Callable[[Any], object] = id, *, unset: str = ""
 ) -> Any:
-    """A text for which `check` raises an ElmanError unless it is valid."""
+    """A value for which `check` raises an ElmanError unless it is valid."""
     return _field(default, description, lambda name, value: check(value), unset)
 
 
-def anything(default: Any, description: str) -> Any:
-    """Any value; it is checked elsewhere."""
-    return _field(default, description, lambda name, value: None)
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str) and value != ""
+
+
+def _requiring(rule: str, fits: Callable[[Any], bool]) -> Callable[[str, Any], None]:
+    """A check that raises an ElmanError, "NAME must be RULE", unless a value fits."""
+
+    def check(name: str, value: Any) -> None:
+        if not fits(value):
+            raise ElmanError(f"{in_words(name)} must be {rule}, got {shortened(value)}")
+
+    return check
 
 
 def _field(

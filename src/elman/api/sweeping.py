@@ -99,19 +99,13 @@ def sweep(
     from elman.sweeps import sweep as sweeps
 
     keeping: Any = resume.keeping if isinstance(resume, Sweep) else None
-    if resume is not None:
-        folder = as_path(resume, "a sweep")
-        settings = sweeps.read(folder)
-        sweeps.check_here(settings.given)
-    else:
-        if space is None:
-            raise ElmanError("space= is required: it names the settings to search")
+    asked, place = None, out if resume is None else resume
+    if resume is None:
         keeping = TemporaryFolder()
-        folder = keeping.path / "sweep" if out is None else as_path(out, "a sweep")
         given = settings_of(text, more_texts, options, keeping.path)
-        seed = options.get("seed") or 0
-        settings = sweeps.begin(folder, sweeps.Sweep(given, space, trials, seed, storage))
-    worker = sweeps.Worker(folder, settings)
+        asked = sweeps.Sweep(given, space, trials, given.get("seed", Settings.seed), storage)
+    folder = keeping.path / "sweep" if place is None else as_path(place, "a sweep")
+    worker = sweeps.open_sweep(folder, asked)
     try:
         # After an interrupt, return the results so far.
         with sweeps.answering(), suppress(InterruptedWorkError, KeyboardInterrupt):

@@ -17,29 +17,21 @@ import typer
 from elman.cli.help_pages import show_all
 from elman.cli.words import HELP, METAVARS, NAMES, TEXTS
 from elman.errors import ElmanError
-from elman.model.optimizers import Optimizer
-from elman.model.options import ModelOptions
-from elman.runs.settings import (
-    CHOSEN,
-    LoopSettings,
-    PairSettings,
-    PlaceSettings,
-    Settings,
-    SizeSettings,
-    TextSettings,
-)
+from elman.runs.settings import CHOSEN, Settings
 from elman.setting_fields import ordered
 
-KINDS = {  # of settings, and their groups in the help
-    TextSettings: "Data",
-    PairSettings: "Data",
-    SizeSettings: "Model",
-    ModelOptions: "Model",
-    LoopSettings: "Training",
-    Optimizer: "Training",
-    PlaceSettings: "Machine",
+GROUP_OF = {  # settings of a class: their group in the help
+    "TextSettings": "Data",
+    "PairSettings": "Data",
+    "SizeSettings": "Model",
+    "ModelOptions": "Model",
+    "LoopSettings": "Training",
+    "Optimizer": "Training",
+    "PlaceSettings": "Machine",
 }
-GROUPS = {field.name: group for kind, group in KINDS.items() for field in fields(kind)}
+GROUPS = {
+    field.name: GROUP_OF[kind.__name__] for kind in Settings.__bases__ for field in fields(kind)
+}
 GROUPS |= dict.fromkeys(("seed", "init", "train resume"), "Training")
 GROUPS |= dict.fromkeys(
     ("log", "train out", "train checkpoint_every", "train sample_every"), "Output"

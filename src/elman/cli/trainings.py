@@ -129,19 +129,13 @@ def sweep(
     from elman.sweeps import sweep as sweeps
     from elman.training.curve_files import load_matplotlib
 
-    if resume is not None:
-        folder = resume
-        settings = sweeps.read(resume)
-        sweeps.check_here(settings.given)
-    else:
+    asked = None
+    if resume is None:
         given = with_origin(options)
-        if space is None:
-            raise ElmanError("--space is required: it names the settings to search")
-        folder = out or Path("sweeps", Path(given.get("text", "")).stem or "sweep")
-        seed = given.get("seed", Settings.seed)
-        settings = sweeps.begin(folder, sweeps.Sweep(given, space, trials, seed, storage))
+        asked = sweeps.Sweep(given, space, trials, given.get("seed", Settings.seed), storage)
+    folder = resume or out or Path("sweeps", Path(options.get("text", "")).stem or "sweep")
+    worker = sweeps.open_sweep(folder, asked)
     load_matplotlib()
-    worker = sweeps.Worker(folder, settings)
     with sweeps.answering():
         try:
             worker.run(partial(sweeps.train_trial, ending=signals.ending_with_a_batch))

@@ -15,7 +15,7 @@ from elman.errors import (
     is_finite_number,
     require_number,
 )
-from elman.setting_fields import check, choice, real
+from elman.setting_fields import NOT_NEGATIVE, POSITIVE, SHARE, check, choice, real
 
 
 @dataclass(frozen=True)
@@ -76,14 +76,14 @@ class Optimizer:
     lr: float = real(
         None,
         "Learning rate.",
-        above=0,
+        POSITIVE,
         unset=_defaults({name: kind.lr for name, kind in OPTIMIZERS.items()}),
     )
-    momentum: float = real(0.0, f"Momentum of {that_take('momentum')}.", at_least=0, below=1)
+    momentum: float = real(0.0, f"Momentum of {that_take('momentum')}.", SHARE)
     weight_decay: float | None = real(
         None,
         f"Weight decay of {that_take('weight_decay')}.",
-        at_least=0,
+        NOT_NEGATIVE,
         unset=_defaults(
             {
                 name: kind.takes["weight_decay"]
@@ -96,7 +96,7 @@ class Optimizer:
         None,
         f"Learning rate of the recurrent layers with {that_take('recurrent_lr')}; weight decay is "
         "that of the other layers.",
-        above=0,
+        POSITIVE,
         unset="the learning rate",
     )
 

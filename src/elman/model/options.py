@@ -8,7 +8,7 @@ import logging
 from dataclasses import dataclass
 
 from elman.errors import ElmanError, require_one_of
-from elman.setting_fields import check, choice, real
+from elman.setting_fields import SHARE, check, choice, real
 from elman.terms import Option
 from elman.valid_values import PRECISIONS
 
@@ -49,18 +49,16 @@ def precision_in(framework: str, recorded: str) -> str:
 class ModelOptions:
     """Options of a model. An ElmanError names an invalid value."""
 
-    dropout: float = real(0.0, "Share of outputs dropped between layers.", at_least=0, below=1)
+    dropout: float = real(0.0, "Share of outputs dropped between layers.", SHARE)
     input_dropout: float = real(
         0.0,
         "Share of embedding features dropped.",
-        at_least=0,
-        below=1,
+        SHARE,
     )
     output_dropout: float = real(
         0.0,
         "Share of the last outputs dropped.",
-        at_least=0,
-        below=1,
+        SHARE,
     )
     precision: str = choice(
         "single",

@@ -23,7 +23,19 @@ from elman.model.optimizers import Optimizer, check_taken
 from elman.model.options import ModelOptions
 from elman.model.registry import REGISTER, check_cell
 from elman.runs.frameworks import check_has_pairs
-from elman.setting_fields import checked, choice, flag, path, paths, real, values_of, whole
+from elman.setting_fields import (
+    NOT_NEGATIVE,
+    POSITIVE,
+    SHARE,
+    checked,
+    choice,
+    flag,
+    path,
+    paths,
+    real,
+    values_of,
+    whole,
+)
 from elman.terms import Option, preparing
 from elman.valid_values import (
     ATTENTION,
@@ -213,11 +225,11 @@ class LoopSettings:
         at_most=MAX_EPOCHS,
         unset=str(DEFAULT_EPOCHS),
     )
-    minutes: float | None = real(None, "Time budget; 3 without epochs.", above=0, unset="none")
+    minutes: float | None = real(None, "Time budget; 3 without epochs.", POSITIVE, unset="none")
     patience: int | None = whole(None, "Stop after N validations without a lower loss.", at_least=1)
     schedule: str = choice("constant", "{choices}.", SCHEDULES)
-    warmup: float = real(0.0, "Share of the training with a rising rate.", at_least=0, below=1)
-    clip: float = real(1.0, "Largest gradient norm; 0 is no bound.", at_least=0)
+    warmup: float = real(0.0, "Share of the training with a rising rate.", SHARE)
+    clip: float = real(1.0, "Largest gradient norm; 0 is no bound.", NOT_NEGATIVE)
 
 
 @dataclass(frozen=True)

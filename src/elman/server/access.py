@@ -12,7 +12,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from elman import setting_fields
 from elman.errors import ElmanError
-from elman.setting_fields import anything, real, whole
+from elman.setting_fields import POSITIVE, checked, real, whole
 
 _name_and_port = re.compile(r"(?:\[([^\]]*)\]|([^:\[\]]*))(?::\d*)?").fullmatch
 _dns_name = re.compile(r"[\w.-]+", re.ASCII).fullmatch
@@ -90,7 +90,7 @@ class Limits:
     max_prompt: int = whole(8192, "Most tokens of a prompt.", at_least=1)
     max_body: int = whole(1 << 20, "Most bytes of a request.", at_least=1)
     max_waiting: int = whole(2048, "Most texts that wait.", at_least=0)
-    timeout: float = real(120.0, "Most seconds of a request.", above=0)
+    timeout: float = real(120.0, "Most seconds of a request.", POSITIVE)
 
     def __post_init__(self) -> None:
         setting_fields.check(self)
@@ -100,15 +100,15 @@ class Limits:
 class ServerOptions(Limits):
     """Address, keys and limits of a server: the options of `elman serve`."""
 
-    host: str = anything("127.0.0.1", "Address; 0.0.0.0 serves other machines.")
+    host: str = checked("127.0.0.1", "Address; 0.0.0.0 serves other machines.")
     port: int = whole(8000, "Port; 0 is any free one.", at_least=0, at_most=65535)
-    api_key: str | None = anything(
+    api_key: str | None = checked(
         None, "Key that requests need. [default: the variable ELMAN_API_KEY]"
     )
-    metrics_key: str | None = anything(
+    metrics_key: str | None = checked(
         None, "Key for /metrics; none opens it. [default: the API key]"
     )
-    allowed_host: Sequence[str] = anything(
+    allowed_host: Sequence[str] = checked(
         (), "Host name to answer to, besides localhost; may be repeated."
     )
 

@@ -14,6 +14,7 @@ from typing import Any, get_args, get_type_hints
 from elman.errors import ElmanError, did_you_mean
 from elman.model.optimizers import OPTIMIZERS, OPTIONAL
 from elman.runs.settings import Settings
+from elman.terms import Option
 from elman.valid_values import BPE, BYTE
 
 LOG = ":log"
@@ -39,9 +40,11 @@ class Range:
 Values = Range | tuple[Any, ...]
 
 
-def parse(text: str) -> dict[str, Values]:
+def parse(text: str | None) -> dict[str, Values]:
     """Values of each setting in a space; an ElmanError if the space is invalid."""
     space: dict[str, Values] = {}
+    if text is None:
+        raise ElmanError(Option("space"), " is required: it names the settings to search")
     if not isinstance(text, str):
         raise ElmanError(f"a space must be a str, such as {EXAMPLE}, got {text!r}")
     for item in filter(None, (part.strip() for part in text.split(","))):

@@ -81,7 +81,7 @@ class Sweep:
     """
 
     given: dict[str, Any]
-    space: str
+    space: str | None
     trials: int
     seed: int = 0
     storage: str | None = None
@@ -89,6 +89,7 @@ class Sweep:
     texts: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        searched = space.parse(self.space)
         if "text" not in self.given:
             raise ElmanError("a sweep requires a text: give its path")
         if self.given.get("pairs"):
@@ -96,7 +97,7 @@ class Sweep:
             raise ElmanError(rule, Option("pairs"), " out")
         require_at_least(1, trials=self.trials)
         require_at_most(MAX_TRIALS, trials=self.trials)
-        for name in space.parse(self.space):
+        for name in searched:
             if name in self.given:
                 raise ElmanError(
                     f"{name} cannot be both searched and given, got {self.given[name]!r}: leave "
@@ -185,6 +186,16 @@ def check_texts(sweep: Sweep) -> None:
                 f"{path} has changed since the sweep began: restore it and resume, or begin "
                 "another sweep"
             )
+
+
+def open_sweep(folder: Path, sweep: Sweep | None) -> "Worker":
+    """Begin a sweep in a new folder, or continue the one in the folder."""
+    if sweep is None:
+        sweep = read(folder)
+        check_here(sweep.given)
+    else:
+        sweep = begin(folder, sweep)
+    return Worker(folder, sweep)
 
 
 def read(folder: Path) -> Sweep:
