@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from elman.cli import signals
+from elman import signals
 from elman.training.checkpoint import Checkpoints
 
 

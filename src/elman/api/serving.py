@@ -4,6 +4,7 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -62,11 +63,12 @@ def serving_module() -> ModuleType:
 def _served(folders: list[Path], asked: ServerOptions) -> Iterator[str]:
     """Serve runs within a block."""
     serving = serving_module()
-    with serving.ready(serving.load_models(folders), asked) as ready:
-        thread = threading.Thread(target=ready.run, name="elman.serve", daemon=True)
+    with serving.ready(serving.load_models(folders), asked) as server:
+        run = partial(server.run, [server.listener])
+        thread = threading.Thread(target=run, name="elman.serve", daemon=True)
         thread.start()
         try:
-            yield ready.address
+            yield server.address
         finally:
-            ready.server.should_exit = True
+            server.should_exit = True
             thread.join()

@@ -10,7 +10,7 @@ from elman.api.options import TrainOptions
 from elman.api.run import Run
 from elman.api.signatures import with_options
 from elman.api.temporary import TemporaryFolder
-from elman.api.training import ending_on_interrupt, settings_of
+from elman.api.training import ENDING, settings_of
 from elman.errors import ElmanError, InterruptedWorkError
 from elman.files.paths import as_path
 from elman.runs.settings import CHOSEN, Settings
@@ -109,7 +109,7 @@ def sweep(
     try:
         # After an interrupt, return the results so far.
         with sweeps.answering(), suppress(InterruptedWorkError, KeyboardInterrupt):
-            worker.run(partial(sweeps.train_trial, ending=ending_on_interrupt))
+            worker.run(partial(sweeps.train_trial, ending=ENDING))
     except Exception:  # the sweep can be resumed
         if keeping is not None:
             keeping.keep()

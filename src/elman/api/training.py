@@ -2,15 +2,14 @@
 
 import logging
 import os
-import signal
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any, Unpack
 
+from elman import signals
 from elman.api.options import TrainOptions
 from elman.api.run import Run
 from elman.api.signatures import with_options
@@ -32,7 +31,6 @@ from elman.runs.settings import CHOSEN, Settings
 from elman.text import in_memory
 from elman.text.in_memory import TextLike
 from elman.training.callback import Callback
-from elman.training.checkpoint import Checkpoints
 from elman.training.history import Epoch
 from elman.training.loop import Loop
 from elman.valid_values import FRAMEWORKS, TIME_MACHINE
@@ -40,6 +38,10 @@ from elman.valid_values import FRAMEWORKS, TIME_MACHINE
 log = logging.getLogger("elman")
 
 NUMBERS = count(1)  # of runs in temporary folders
+
+
+# On Ctrl-C or a notebook's stop button, a training ends after its batch.
+ENDING = partial(signals.ending_with_a_batch, names=("SIGINT",), stay=False)
 
 
 class OnEpoch(Callback):
@@ -135,8 +137,8 @@ def _conduct(
             f"{shortened(callbacks)}"
         )
     own = () if on_epoch is None else (OnEpoch(on_epoch),)
-    shown, ending = not quiet, ending_on_interrupt
-    return Conduct(checkpoint_every, sample_every, (*callbacks, *own), shown, shown, ending)
+    shown = not quiet
+    return Conduct(checkpoint_every, sample_every, (*callbacks, *own), shown, shown, ENDING)
 
 
 def _run(fit: Callable[[], session.Session | None], folder: Path, keeping: Any, quiet: bool) -> Run:
@@ -197,29 +199,3 @@ def _check_one_framework(given: Mapping[str, Any]) -> None:
             "call it once for each"
         )
     check_framework(framework)
-
-
-@contextmanager
-def ending_on_interrupt(checkpoints: Checkpoints) -> Iterator[None]:
-    """Within the block, end the training after the current batch on Ctrl-C or a notebook's stop.
-
-    A second interrupt does not wait. After an interrupt, KeyboardInterrupt is raised at the end of
-    the block. Python handles no signals in threads other than the main thread.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(number: int, frame: Any) -> None:
-        checkpoints.stop()
-        signal.signal(signal.SIGINT, before)
-        if not checkpoints.begun:
-            signal.default_int_handler(number, frame)
-
-    before = signal.signal(signal.SIGINT, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if checkpoints.stopping:
-        raise KeyboardInterrupt

@@ -11,7 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
-from elman.cli import failures, help_pages, models, signals, trainings
+from elman import signals
+from elman.cli import failures, help_pages, models, trainings
 from elman.cli.options import path, shell_command
 from elman.errors import ElmanError
 from elman.files.system import open_standard_streams

@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from elman.cli import signals
+from elman import signals
 from elman.errors import ElmanError, printable
 from elman.terms import Term
 

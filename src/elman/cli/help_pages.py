@@ -8,6 +8,7 @@ from typer.core import TyperCommand, TyperGroup
 
 GROUPS = ("Sweep", "Plan", "Data", "Model", "Training", "Machine", "Output")
 SHOWN = "elman.help_all"  # in the context while all options are shown
+ARGUMENTS = "Arguments"
 ONLY, OTHER = "Options", "Other"  # headings of options without a group: all of them, or the rest
 FOLDING = ("Data", "Model", "Training", "Machine", "Output")  # groups, with --help-all
 USUAL = {  # options of these groups that --help lists; --help-all lists all
@@ -112,21 +113,17 @@ class Page(TyperCommand):
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the arguments, then each group of options."""
-        arguments: list[tuple[str, str]] = []
-        groups: dict[str, list[tuple[str, str]]] = {name: [] for name in (*GROUPS, OTHER)}
+        sections: dict[str, list[tuple[str, str]]] = {
+            name: [] for name in (ARGUMENTS, *GROUPS, OTHER)
+        }
         for each in self.get_params(ctx):
             record: Any = each.get_help_record(ctx)
-            if record is None or _is_folded(each, ctx):
-                continue
-            if each.param_type_name == "argument":
-                arguments.append(_row(record))
-            else:
-                panel: str | None = vars(each)["rich_help_panel"]
-                groups[panel or OTHER].append(_row(record))
-        used = {name: rows for name, rows in groups.items() if rows}
-        if len(used) == 1:
-            used = {ONLY: used[OTHER]}
-        sections = {"Arguments": arguments} | used
+            if record is not None and not _is_folded(each, ctx):
+                is_argument = each.param_type_name == "argument"
+                name = ARGUMENTS if is_argument else vars(each)["rich_help_panel"] or OTHER
+                sections[name].append(_row(record))
+        if not any(sections[name] for name in GROUPS):
+            sections[ONLY] = sections.pop(OTHER)
         width = max(len(name) for rows in sections.values() for name, _ in rows)
         for name, rows in sections.items():
             if rows:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from elman.cli import signals
+from elman import signals
 from elman.cli.output import print_json, show
 from elman.errors import ElmanError, InterruptedWorkError
 from elman.runs.settings import Settings, check_text

@@ -6,7 +6,6 @@ import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -59,19 +58,6 @@ def _compiled(run: Path) -> Any:
     return model
 
 
-@dataclass(frozen=True)
-class Ready:
-    """A server, the socket on which it accepts connections, and its address."""
-
-    server: "Server"
-    listener: socket.socket
-    address: str
-
-    def run(self) -> None:
-        """Serve until the server must exit or a signal arrives."""
-        self.server.run(sockets=[self.listener])
-
-
 def serve(
     models: Mapping[str, Served], options: ServerOptions, listening: Callable[[str], None]
 ) -> None:
@@ -85,11 +71,11 @@ def serve(
     with ready(models, options) as server:
         listening(server.address)
         with suppress(KeyboardInterrupt):  # at its end, uvicorn raises the signal again
-            server.run()
+            server.run([server.listener])
 
 
 @contextmanager
-def ready(models: Mapping[str, Served], options: ServerOptions) -> Iterator[Ready]:
+def ready(models: Mapping[str, Served], options: ServerOptions) -> Iterator["Server"]:
     """A server that listens within the block, and answers while it runs."""
     most, at_once = capacity()
     access = options.access()
@@ -109,22 +95,25 @@ def ready(models: Mapping[str, Served], options: ServerOptions) -> Iterator[Read
             ws="none",
         )
         url = f"http://{f'[{address}]' if ':' in address else address}:{number}"
-        yield Ready(Server(config), listener, url)
+        yield Server(config, listener, url)
 
 
 class Server(uvicorn.Server):
-    """A server with a long queue of connections that logs failures of the system in lines."""
+    """A server with a long queue of connections that logs failures of the system in lines.
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    - `listener`: the socket on which it accepts connections; `address` is its URL.
+    """
+
+    def __init__(self, config: uvicorn.Config, listener: socket.socket, address: str) -> None:
         super().__init__(config)
+        self.listener, self.address = listener, address
         self._silent_until = 0.0  # in the loop's time
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to accept connections."""
         asyncio.get_running_loop().set_exception_handler(self._log)
         await super().startup(sockets)
-        for listener in sockets or ():
-            listener.listen(WAITING_CONNECTIONS)  # asyncio uses the number accepted in a turn
+        self.listener.listen(WAITING_CONNECTIONS)  # asyncio uses the number accepted in a turn
 
     def _log(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """Log at intervals why no connection can be accepted, since asyncio keeps trying."""

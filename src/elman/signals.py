@@ -4,7 +4,8 @@ Imports nothing heavy: the command line installs the handlers before anything el
 """
 
 import signal
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -30,8 +31,8 @@ def remove_handlers() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
-def _handled() -> list[signal.Signals]:
-    known = [number for number in signal.Signals if number.name in HANDLED]
+def _handled(names: Sequence[str] = HANDLED) -> list[signal.Signals]:
+    known = [number for number in signal.Signals if number.name in names]
     return [number for number in known if signal.getsignal(number) != signal.SIG_IGN]
 
 
@@ -48,26 +49,37 @@ def interrupt(number: int, frame: Any) -> None:
 
 
 @contextmanager
-def ending_with_a_batch(checkpoints: "Checkpoints") -> Iterator[None]:
+def ending_with_a_batch(
+    checkpoints: "Checkpoints", names: Sequence[str] = HANDLED, stay: bool = True
+) -> Iterator[None]:
     """Within the block, end the training after the current batch when a signal arrives.
 
     A second Ctrl-C does not wait for the batch. Neither does any signal before the first batch, as
     while kernels are compiled. KeyboardInterrupt is raised at the end of the block if a signal has
     arrived.
+
+    - `stay`: after an exception the handlers stay, so that nothing disturbs the cleanup.
+
+    Python handles no signals in threads other than the main thread.
     """
+    main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.getsignal(number) for number in (_handled(names) if main else ())}
 
     def stop(number: int, frame: Any) -> None:
         checkpoints.stop()
+        handler = before[signal.Signals(number)]
         if number == signal.SIGINT:
-            signal.signal(number, interrupt)
+            signal.signal(number, handler)
         if not checkpoints.begun:
-            interrupt(number, frame)
+            (handler if callable(handler) else signal.default_int_handler)(number, frame)
 
-    handled = _handled()
-    for number in handled:
+    for number in before:
         signal.signal(number, stop)
-    yield  # after an exception the handlers stay, so that nothing disturbs the cleanup
-    for number in handled:
-        signal.signal(number, interrupt)
-    if checkpoints.stopping:
+    try:
+        yield
+        stay = False
+    finally:
+        for number, handler in () if stay else before.items():
+            signal.signal(number, handler)
+    if before and checkpoints.stopping:
         raise KeyboardInterrupt
