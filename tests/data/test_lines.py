@@ -315,12 +315,12 @@ def test_an_evaluation_is_the_sum_of_all_lines(tmp_path: Path, name: str) -> Non
     whole = text.replace("\r\n\r\n", "\n").replace("\r\n", "\n") + "\n"
     assert (found.characters, found.utf8_bytes) == (len(whole), len(whole.encode()))
     prepare([str(path)], tmp_path / "s", name, lines=True)
-    kept = evaluate_tokens(model, tokens_of(tmp_path / "s", codec), codec.tokenizer)
+    kept = evaluate_tokens(model, tokens_of(tmp_path / "s", codec))
     read = evaluate(model, path.read_text(), codec)
     assert kept.nats == pytest.approx(read.nats, rel=1e-6)
     for fact in ("tokens", "characters", "unknown"):
         assert getattr(kept, fact) == getattr(read, fact)
-    tested = evaluation.evaluate_tokens(model, data.test_tokens, codec.tokenizer)
+    tested = evaluation.evaluate_tokens(model, data.test_tokens)
     assert tested.tokens == data.sizes["test"].tokens - 1
     assert tested.characters == data.sizes["test"].characters
 

@@ -152,7 +152,7 @@ def test_parts_add_up_to_the_text_and_are_measured_right(
 ) -> None:
     one, two, three = (weight / sum(weights) for weight in weights)
     pieces = [text[start : start + size] for start in range(0, len(text), size)]
-    read = tokenize(iter(pieces), TOKENIZERS["char"], (one, two, three))
+    read = tokenize([iter(pieces)], TOKENIZERS["char"], (one, two, three))
     assert sum(part.tokens for part in read.parts) == len(text)
     end = 0
     for number, part in enumerate(read.parts):

@@ -47,7 +47,7 @@ def size_for(name: str) -> int | None:
 def test_files_are_one_text(texts: list[str], tmp_path: Path) -> None:
     prepare(texts, tmp_path / "store", "char")
     text = store.read(tmp_path / "store")
-    found = text.codec.text(text.tokens.ids)
+    found = text.codec.text(text.ids)
     assert found == "".join(text_files.blocks(map(Path, texts)))
     assert sorted(contents(tmp_path / "store")) == ["ids.bin", "store.json", "vocab.json"]
 
@@ -153,7 +153,7 @@ def test_more_words_than_memory_is_meant_for_are_refused(
 
 def test_missing_parents_are_made(texts: list[str], tmp_path: Path) -> None:
     prepare(texts, tmp_path / "new" / "er" / "store", "char")
-    assert store.read(tmp_path / "new" / "er" / "store").tokens.parts[0].tokens
+    assert store.read(tmp_path / "new" / "er" / "store").parts[0].tokens
 
 
 def test_more_tokens_than_a_model_can_have_are_refused(
@@ -293,4 +293,4 @@ def test_the_command_tells_how_far_it_is_and_what_it_made(
     assert done.returncode == 0, done.stderr
     assert re.fullmatch(r"(reading [\d,]+ of [\d,]+ bytes\n)+", done.stderr)
     facts = store.read(tmp_path / "store")
-    assert done.stdout.split("\n")[0] == f"tokens      {len(facts.tokens.ids):,}"
+    assert done.stdout.split("\n")[0] == f"tokens      {len(facts.ids):,}"

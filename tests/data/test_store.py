@@ -21,8 +21,8 @@ from elman import load, save
 from elman.data import store
 from elman.data.parts import SPLIT, Shares, Sources
 from elman.data.prepare import prepare
-from elman.data.token_writer import PartSize, smallest_dtype
-from elman.data.tokenization import TokenizerSettings, tokenize, tokenize_sources
+from elman.data.token_writer import PartSize, Tokens, smallest_dtype
+from elman.data.tokenization import TokenSettings, tokenize, tokenize_sources
 from elman.errors import ElmanError
 from elman.inference.evaluation import evaluate, evaluate_tokens, tokens_of
 from elman.model.weights import Architecture, initial
@@ -45,8 +45,8 @@ def text(tmp_path: Path) -> Path:
     return path
 
 
-def tokenized(text: Path, name: str, shares: Shares = SPLIT) -> store.TokenizedText:
-    return tokenize_sources(Sources((text,), shares=shares), TokenizerSettings(name))
+def tokenized(text: Path, name: str, shares: Shares = SPLIT) -> Tokens:
+    return tokenize_sources(Sources((text,), shares=shares), TokenSettings(name))
 
 
 def prepared(text: Path, name: str) -> Path:
@@ -90,9 +90,9 @@ def test_ids_and_vocabulary_are_those_of_the_whole_text(name: str, text: str, si
     blocks = [text[start : start + size] for start in range(0, len(text), size)]
     vocab, tokens = used.vocab([]), used.split(text)
     codec = Codec(vocab, used, clean=False, newlines="keep")
-    read = tokenize(codec.pieces(blocks), used, SPLIT)
+    read = tokenize([codec.pieces(blocks)], used, SPLIT)
     wanted = used.vocab(Counter(tokens[: round(len(tokens) * 0.8)]))
-    assert read.vocab.idx_to_token == wanted.idx_to_token
+    assert read.codec.vocab.idx_to_token == wanted.idx_to_token
     assert read.ids.tolist() == wanted[tokens]
     assert read.ids.dtype == smallest_dtype(len(wanted))
     if tokens:
@@ -171,7 +171,7 @@ def test_evaluating_a_store_is_evaluating_its_text(text: Path, name: str) -> Non
     arch = Architecture("gru", len(codec.vocab), 4)
     model = build(arch, initial(arch))
     whole = evaluate(model, TEXT, codec)
-    assert evaluate_tokens(model, tokens_of(folder, codec), codec.tokenizer) == whole
+    assert evaluate_tokens(model, tokens_of(folder, codec)) == whole
     blocks = [TEXT[start : start + 7] for start in range(0, len(TEXT), 7)]
     assert evaluate(model, blocks, codec) == whole
     first = codec.tokenizer.split(TEXT)[0]
@@ -280,7 +280,7 @@ def test_files_that_are_not_a_stores_are_refused(text: Path) -> None:
     refused("store.json", b"[]", "must be an object with the fields format, tokenizer")
     refused("store.json", b" " * (store.MAX_METADATA_BYTES + 1), "more than 65536 bytes")
     refused("store.json", None, r"it is a folder, but not a store of elman\.prepare")
-    assert store.read(folder).tokens.ids.tobytes() == ids
+    assert store.read(folder).ids.tobytes() == ids
 
 
 def test_tokens_that_are_none_of_the_tokenizers_are_refused(text: Path) -> None:
@@ -306,16 +306,16 @@ def test_line_ends_change_nothing_of_what_is_read(
         tokenized(text, name),
     )
     for other in (kept, tokenized(windows, name)):
-        assert other.tokens.vocab.idx_to_token == same.tokens.vocab.idx_to_token
-        np.testing.assert_array_equal(other.tokens.ids, same.tokens.ids)
+        assert other.codec.vocab.idx_to_token == same.codec.vocab.idx_to_token
+        np.testing.assert_array_equal(other.ids, same.ids)
         facts = ("characters", "utf8_bytes", "parts", "sources_sha256")
         for fact in facts:
-            assert getattr(other.tokens, fact) == getattr(same.tokens, fact)
-    model = build(arch := Architecture("rnn", len(kept.tokens.vocab), 4), initial(arch))
+            assert getattr(other, fact) == getattr(same, fact)
+    model = build(arch := Architecture("rnn", len(kept.codec.vocab), 4), initial(arch))
     measured = [evaluate(model, text_files.blocks([path]), kept.codec) for path in (text, windows)]
     folder = windows.with_name(f"{name}.store")
     in_store = tokens_of(folder, kept.codec)
-    assert measured[0] == measured[1] == evaluate_tokens(model, in_store, kept.codec.tokenizer)
+    assert measured[0] == measured[1] == evaluate_tokens(model, in_store)
 
 
 def test_line_ends_that_are_kept_are_kept_by_store_and_run(text: Path, tmp_path: Path) -> None:
@@ -362,10 +362,8 @@ def test_the_vocabulary_can_be_bounded(text: Path, tmp_path: Path) -> None:
 
 def test_bpe_learns_from_the_training_part_alone(text: Path) -> None:
     text.write_text("red blue red green " * 99 + "violet " * 900)
-    assert "violet" not in "".join(
-        tokenized(text, "bpe", (0.2, 0.4, 0.4)).tokens.vocab.idx_to_token
-    )
-    assert "Ġviolet" in tokenized(text, "bpe").tokens.vocab
+    assert "violet" not in "".join(tokenized(text, "bpe", (0.2, 0.4, 0.4)).codec.vocab.idx_to_token)
+    assert "Ġviolet" in tokenized(text, "bpe").codec.vocab
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no mapped file can be cut there")
@@ -396,7 +394,7 @@ def test_a_store_that_is_cut_while_it_is_read_is_told_of(
         "from elman.data import store\n"
         "def evaluate():\n"
         "    text = store.read(Path('cut'))\n"
-        "    evaluate_tokens(Model(), text.tokens, text.tokenizer)\n"
+        "    evaluate_tokens(Model(), text)\n"
         "try:\n"
         f"    {use}\n"
         "except ElmanError as error:\n"

@@ -7,7 +7,8 @@ import pytest
 
 from elman.data.batch_settings import BatchSettings
 from elman.data.parts import Sources
-from elman.data.text import TokenOptions, read_text
+from elman.data.text import read_text
+from elman.data.tokenization import TokenSettings
 from elman.errors import ElmanError
 from elman.numpy import TextFile
 
@@ -16,7 +17,7 @@ from elman.numpy import TextFile
 def test_batches_of_a_text_that_was_read_are_those_of_a_text_file(
     story: Path, batching: str
 ) -> None:
-    text = read_text(Sources.of(str(story)), TokenOptions("word"))
+    text = read_text(Sources.of(str(story)), TokenSettings("word"))
     made = TextFile.of(text, BatchSettings(8, 16, batching, seed=3))
     data = TextFile(str(story), 8, 16, "word", seed=3, batching=batching)
     assert made.codec == data.codec
@@ -28,7 +29,7 @@ def test_batches_of_a_text_that_was_read_are_those_of_a_text_file(
 
 def test_lines_of_a_text_that_was_read_are_cut_as_the_batches_say(tmp_path: Path) -> None:
     (tmp_path / "lines").write_text("".join(f"line {n}\n" for n in range(200)))
-    text = read_text(Sources.of(str(tmp_path / "lines")), TokenOptions(lines=True))
+    text = read_text(Sources.of(str(tmp_path / "lines")), TokenSettings(lines=True))
     assert text.mean_line(4) == 4
     assert TextFile.of(text, BatchSettings(2, 4)).mean_line == 4
     with pytest.raises(ElmanError, match="lines= requires random batching"):

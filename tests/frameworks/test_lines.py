@@ -42,7 +42,7 @@ def test_lines_follow_the_same_losses(module: Any, names: str, arch: tuple[str, 
     def losses(module: Any) -> tuple[list[float], float, int]:
         trainer, model, data = made(module, names, arch)
         trainer.fit(model, data)
-        test = evaluate_tokens(model, data.test_tokens, data.codec.tokenizer)
+        test = evaluate_tokens(model, data.test_tokens)
         found = [loss for each in trainer.history for loss in (each.train_loss, each.val_loss)]
         return [*found, test.loss], trainer.train_batch_idx, test.tokens
 

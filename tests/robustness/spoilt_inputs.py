@@ -339,7 +339,7 @@ def cut_stores(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:
 
     def evaluated() -> None:
         text = store.read(folder)
-        for _ in score(elman.load(good.run), text.tokens.ids):
+        for _ in score(elman.load(good.run), text.ids):
             os.truncate(folder / "ids.bin", length)
 
     return chance.choice([read, read, evaluated])

@@ -188,7 +188,7 @@ def test_a_codec_and_what_contradicts_it_are_refused(story: Path, tmp_path: Path
         TextFile(str(tmp_path / "chars"), 8, 16, codec=codec)
     prepare.prepare([str(story)], tmp_path / "words", "word", None)
     data = TextFile(str(tmp_path / "words"), 8, 16, "word", codec=codec)
-    kept = store.read(tmp_path / "words").tokens
+    kept = store.read(tmp_path / "words")
     np.testing.assert_array_equal(data.train, kept.part(0).ids)
     assert isinstance(data.codec, Codec)
 

@@ -14,7 +14,8 @@ from elman.data.batches import Batch, Convert, Loader, SequenceBatches
 from elman.data.parts import PARTS, Sources
 from elman.data.sequences import Sequences
 from elman.data.sizes import Size
-from elman.data.text import Text, TokenOptions, read_text
+from elman.data.text import Text, read_text
+from elman.data.tokenization import TokenSettings
 from elman.errors import ElmanError
 from elman.text.codec import Codec
 from elman.text.tokenizers import Units
@@ -85,8 +86,8 @@ class TextFile(DataModule):
         sources = Sources.of(path, split, val_path, test_path)
         batches = BatchSettings(batch_size, num_steps, batching, seed)
         batches.check_lines(lines)
-        options = TokenOptions(tokenizer, vocab_size, min_freq, newlines, lines, codec)
-        self._begin(read_text(sources, options), batches)
+        settings = TokenSettings(tokenizer, vocab_size, min_freq, newlines, lines, codec)
+        self._begin(read_text(sources, settings), batches)
         self.text.warn()
 
     @classmethod
@@ -124,8 +125,8 @@ class TextFile(DataModule):
         self.tokenizer = text.codec.tokenizer.name
         self.newlines = text.codec.newlines
         self.lines = text.codec.lines
-        self.vocab_size = text.options.vocab_size
-        self.min_freq = text.options.min_freq
+        self.vocab_size = text.settings.vocab_size
+        self.min_freq = text.settings.min_freq
         self.text_sha256, self.val_sha256, self.test_sha256 = text.tokens.sources_sha256
         self.train, self.val, self.test = (text.ids(part) for part in PARTS)
         self.sizes = text.sizes
@@ -164,7 +165,7 @@ class TextFile(DataModule):
             counted = targets.ravel() if mask is None else targets[mask]
             counts += np.bincount(counted, minlength=len(counts))
         unknown = self.sizes["validation"].unknown
-        return Size.of_counts(counts, self.vocab, self.codec.tokenizer, unknown)
+        return Size.of_counts(counts, self.codec, unknown)
 
     def loss_without_context(self) -> float:
         """Loss in nats per token of a model based only on token frequencies in the training part.

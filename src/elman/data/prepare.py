@@ -9,14 +9,13 @@ from elman.data import store
 from elman.data.parts import Sources, shares_of
 from elman.data.store import StoreMetadata
 from elman.data.token_writer import IDS
-from elman.data.tokenization import TokenizerSettings, suitable_tokens, tokenize_sources
+from elman.data.tokenization import TokenSettings, suitable_tokens, tokenize_sources
 from elman.errors import ElmanError
 from elman.files import atomic, regular
 from elman.files.long_work import Report, no_report
 from elman.text import text_files
 from elman.text.text_files import STDIN
 from elman.text.tokenizers import UNIVERSAL
-from elman.valid_values import CHAR
 
 COPY = "standard input"
 
@@ -39,9 +38,8 @@ def prepare(
     `vocab_size`, `min_freq`, `newlines`, `split`, `val`, `test` and `lines` are as in `TextFile`,
     and so is `tokenizer`; without it, the tokens are chosen for the text.
     """
-    settings = TokenizerSettings(
-        CHAR if tokenizer is None else tokenizer, vocab_size, min_freq, newlines, lines
-    )
+    settings = TokenSettings(tokenizer, vocab_size, min_freq, newlines, lines)
+    settings.complete()  # raises for invalid values
     shares = shares_of(split, val, test)
     _check([*paths, *(path for path in (val, test) if path is not None)])
     with atomic.new_folder(out) as folder:
@@ -57,14 +55,14 @@ def prepare(
         )
         if tokenizer is None and vocab_size is None and min_freq is None:
             settings = replace(settings, **suitable_tokens(sources, lines))
-        text = tokenize_sources(sources, settings, report, folder)
-        if not len(text.tokens.ids):
+        tokens = tokenize_sources(sources, settings, report, folder)
+        if not len(tokens.ids):
             raise ElmanError("the input contains no text: give one of some thousand characters")
         with open(folder / IDS, "r+b", opener=regular.open_no_follow) as file:
             os.fsync(file.fileno())
         (folder / COPY).unlink(missing_ok=True)
-        metadata = store.write(folder, text)
-        del text  # Windows cannot rename a folder with a mapped file
+        metadata = store.write(folder, tokens)
+        del tokens  # Windows cannot rename a folder with a mapped file
         return metadata
 
 

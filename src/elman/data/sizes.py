@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from elman.data.token_writer import PartSize, Tokens
 from elman.errors import ElmanError
 from elman.files.mapped import check_whole, drop_pages
+from elman.text.codec import Codec
 from elman.text.spelling import Unknown
-from elman.text.tokenizers import Ids, Tokenizer
+from elman.text.tokenizers import Ids
 from elman.text.vocab import Vocab
 
 COUNTED_IDS = 1 << 20  # read at a time
@@ -39,7 +40,7 @@ class Size:
     def of(cls, tokens: Tokens) -> "Size":
         """Size of a whole text after its first token, or of the tokens of its lines."""
         predicted = len(tokens.ids) - 1
-        if tokens.lines:
+        if tokens.codec.lines:
             predicted = sum(part.tokens - 1 for part in tokens.parts if part.tokens)
         unknown = tokens.unknown
         return cls(predicted, tokens.characters, tokens.utf8_bytes, unknown.tokens, unknown.nats)
@@ -51,14 +52,12 @@ class Size:
         return cls(part.tokens - 1, part.characters, part.utf8_bytes, unknown.tokens, unknown.nats)
 
     @classmethod
-    def of_counts(
-        cls, counts: NDArray[np.int64], vocab: Vocab, used: Tokenizer, unknown: Unknown
-    ) -> "Size":
+    def of_counts(cls, counts: NDArray[np.int64], codec: Codec, unknown: Unknown) -> "Size":
         """Size of some tokens of a part, given the occurrences of each id, (vocab,).
 
         Ids do not identify `unknown` tokens: these count with the means of the whole part.
         """
-        known = counts.copy()
+        known, vocab, used = counts.copy(), codec.vocab, codec.tokenizer
         known[vocab.unk] = 0
         number = int(counts[vocab.unk])
         share = number / unknown.tokens if unknown.tokens else 0.0

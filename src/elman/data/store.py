@@ -16,7 +16,7 @@ from elman.terms import Call
 from elman.text import codec
 from elman.text.codec import TOKENIZER_FILE, VOCAB_FILE, Codec
 from elman.text.spelling import Unknown
-from elman.text.tokenizers import Ids, Tokenizer, check_newlines
+from elman.text.tokenizers import Ids, check_newlines
 from elman.valid_values import MAX_VOCAB_SIZE
 
 FORMAT = 5
@@ -50,31 +50,15 @@ class StoreMetadata:
         check_newlines(self.newlines)
 
 
-@dataclass(frozen=True)
-class TokenizedText:
-    """A text as tokens. Their vocabulary comes from the training part."""
-
-    tokens: Tokens
-    tokenizer: Tokenizer
-    newlines: str
-
-    @property
-    def codec(self) -> Codec:
-        """Codec that maps a text to these ids."""
-        tokens = self.tokens
-        return Codec(tokens.vocab, self.tokenizer, False, self.newlines, tokens.lines)
-
-
-def write(folder: Path, text: TokenizedText) -> StoreMetadata:
+def write(folder: Path, tokens: Tokens) -> StoreMetadata:
     """Write all files of a store except the ids; they are already in `folder`."""
-    tokens = text.tokens
-    tokenizer = text.tokenizer
+    own = tokens.codec
     metadata = StoreMetadata(
         FORMAT,
-        tokenizer.name,
-        text.newlines,
-        tokens.lines,
-        len(tokens.vocab),
+        own.tokenizer.name,
+        own.newlines,
+        own.lines,
+        len(own.vocab),
         tokens.ids.dtype.name,
         len(tokens.ids),
         tokens.parts,
@@ -83,12 +67,12 @@ def write(folder: Path, text: TokenizedText) -> StoreMetadata:
         tokens.unknown,
         tokens.sources_sha256,
     )
-    codec.write(folder, text.codec)
+    codec.write(folder, own)
     json_files.write(folder / METADATA, asdict(metadata))
     return metadata
 
 
-def read(folder: Path, checked: bool = True) -> TokenizedText:
+def read(folder: Path, checked: bool = True) -> Tokens:
     """Read a store. Its ids are mapped into memory, and `checked` against the vocabulary.
 
     Raises an ElmanError if the folder is not a token store, or is incomplete or inconsistent.
@@ -105,35 +89,35 @@ def read(folder: Path, checked: bool = True) -> TokenizedText:
     )
     tokens = Tokens(
         _read_ids(folder / IDS, metadata, checked),
-        stored.vocab,
+        stored,
         metadata.characters,
         metadata.utf8_bytes,
         metadata.unknown,
         metadata.parts,
         metadata.sources_sha256,
-        metadata.lines,
     )
-    if tokens.lines:
-        _check_lines(folder, tokens, stored.line_end)
-    return TokenizedText(tokens, stored.tokenizer, stored.newlines)
+    if stored.lines:
+        _check_lines(folder, tokens)
+    return tokens
 
 
-def _check_lines(folder: Path, tokens: Tokens, line_end: int) -> None:
+def _check_lines(folder: Path, tokens: Tokens) -> None:
     """Raise an ElmanError unless each part begins and ends with a line end."""
+    line_end = tokens.codec.line_end
     for number, part in enumerate(PARTS):
         ids = tokens.part(number).ids
         if len(ids) and (len(ids) == 1 or ids[0] != line_end or ids[-1] != line_end):
             raise ElmanError(f"the {part} part of {folder} has no lines: prepare the store again")
 
 
-def read_with(folder: Path, model_codec: Codec, checked: bool = True) -> TokenizedText:
+def read_with(folder: Path, model_codec: Codec, checked: bool = True) -> Tokens:
     """Read a store with the tokens of a model; an ElmanError if its codec differs."""
-    text = read(folder, checked)
-    if text.codec != model_codec:
+    tokens = read(folder, checked)
+    if tokens.codec != model_codec:
         raise ElmanError(
             f"{folder} has other tokens than the model: give the text that it was made from"
         )
-    return text
+    return tokens
 
 
 def _read_ids(path: Path, metadata: StoreMetadata, checked: bool) -> Ids:

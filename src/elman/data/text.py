@@ -2,75 +2,20 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 from elman.data import splits, store
 from elman.data.parts import PARTS, Sources, enough_tokens
 from elman.data.sequences import Sequences
-from elman.data.store import TokenizedText
 from elman.data.token_writer import PartSize, Tokens
-from elman.data.tokenization import (
-    TokenizerSettings,
-    tokenize_sources,
-    tokenize_sources_with,
-)
-from elman.errors import ElmanError, in_words
+from elman.data.tokenization import TokenSettings, tokenize_sources
+from elman.errors import ElmanError
 from elman.files.long_work import showing
-from elman.terms import Option
-from elman.text.codec import Codec
 from elman.text.tokenizers import Ids
 
 log = logging.getLogger("elman")
-
-
-@dataclass(frozen=True)
-class TokenOptions:
-    """Options for reading a text as tokens. None means the value of the store, codec or default.
-
-    - `tokenizer`, `vocab_size`, `min_freq`, `newlines`: as in `TokenizerSettings`.
-    - `lines`: each line is a sequence.
-    - `codec`: codec of a model, to read the text with.
-    """
-
-    tokenizer: str | None = None
-    vocab_size: int | None = None
-    min_freq: int | None = None
-    newlines: str | None = None
-    lines: bool = False
-    codec: Codec | None = None
-
-    def __post_init__(self) -> None:
-        if not (self.codec is None or isinstance(self.codec, Codec)):
-            raise ElmanError(
-                f"codec must be a Codec, such as model.codec, got {type(self.codec).__name__}"
-            )
-
-    @property
-    def given(self) -> dict[str, Any]:
-        """The given settings of the tokenizer."""
-        asked = {
-            "tokenizer": self.tokenizer,
-            "vocab_size": self.vocab_size,
-            "min_freq": self.min_freq,
-            "newlines": self.newlines,
-        }
-        return {name: value for name, value in asked.items() if value is not None}
-
-    def check(self, codec: Codec, owner: str, verb: str) -> None:
-        """Raise an ElmanError for a given setting that differs from the owner's codec."""
-        own = {"tokenizer": codec.tokenizer.name, "newlines": codec.newlines}
-        for name, value in self.given.items():
-            if not (isinstance(value, str) and value == own.get(name)):
-                known = (
-                    f"{name} must be {own[name]}" if name in own else f"{in_words(name)} is fixed"
-                )
-                raise ElmanError(f"{known}, since {owner} {verb} it, got {value!r}: leave it out")
-        if codec.lines != self.lines:
-            lines = Option("lines")
-            mode, *cure = ("", "give ", lines) if codec.lines else (" not", "leave ", lines, " out")
-            raise ElmanError(f"{owner} was{mode} made for separate lines: ", *cure)
 
 
 class Text:
@@ -83,15 +28,12 @@ class Text:
     """
 
     def __init__(
-        self, sources: Sources, options: TokenOptions, tokens: Tokens, codec: Codec, shared: bool
+        self, sources: Sources, settings: TokenSettings, tokens: Tokens, shared: bool = False
     ) -> None:
-        if options.lines and not len(tokens.ids):
+        if settings.lines and not len(tokens.ids):
             raise ElmanError("a text must contain a line that is not empty: give more lines")
-        self.sources = sources
-        self.options = options
-        self.tokens = tokens
-        self.codec = codec
-        self.shared = shared
+        self.sources, self.settings, self.tokens = sources, settings, tokens
+        self.codec, self.shared = tokens.codec, shared
         self.parts = {part: tokens.part(number) for number, part in enumerate(PARTS)}
         self.sizes: dict[str, PartSize] = dict(zip(PARTS, tokens.parts, strict=True))
         self.sequences = {part: self._sequences(part) for part in self.used}
@@ -172,41 +114,37 @@ class Text:
         splits.warn_of_unknown(self.unknown)
 
 
-def read_text(sources: Sources, options: TokenOptions, shared: bool = False) -> Text:
+def read_text(sources: Sources, settings: TokenSettings, shared: bool = False) -> Text:
     """Read a text or a store.
 
     With `shared`, the ids of a store are not checked here, but when a process reads its share.
     """
-    codec = options.codec
-    if codec is not None:
-        options.check(codec, "the codec", "has")
+    if settings.codec is not None:
+        settings.check(settings.codec, "the codec", "has")
     if sources.is_store:
-        found = _read_store(sources, options, shared)
-    elif codec is None:
-        own = TokenizerSettings(**options.given, lines=options.lines)
-        with showing("reading") as report:
-            found = tokenize_sources(sources, own, report)
+        tokens = _read_store(sources, settings, shared)
     else:
         with showing("reading") as report:
-            found = tokenize_sources_with(sources, codec, report)
-    text_sha256, *others = found.tokens.sources_sha256
+            tokens = tokenize_sources(sources, settings, report)
+    text_sha256, *others = tokens.sources_sha256
     if text_sha256 in others:
         log.warning(
             "the validation or test part is the training text itself: its loss says nothing about "
             "other texts"
         )
-    return Text(sources, options, found.tokens, found.codec if codec is None else codec, shared)
+    return Text(sources, settings, tokens, shared)
 
 
-def _read_store(sources: Sources, options: TokenOptions, shared: bool) -> TokenizedText:
+def _read_store(sources: Sources, settings: TokenSettings, shared: bool) -> Tokens:
     """Read a store; its codec must equal the given one, or match the given settings."""
     _check_store_alone(sources)
     path = sources.training[0]
-    if options.codec is not None:
-        return store.read_with(path, options.codec, checked=not shared)
-    found = store.read(path, checked=not shared)
-    options.check(found.codec, str(path), "was prepared with")
-    return found
+    if settings.codec is not None:
+        tokens = store.read_with(path, settings.codec, checked=not shared)
+        return replace(tokens, codec=settings.codec)
+    tokens = store.read(path, checked=not shared)
+    settings.check(tokens.codec, str(path), "was prepared with")
+    return tokens
 
 
 def _check_store_alone(sources: Sources) -> None:

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from elman.data.parts import PARTS, SPLIT, Shares, part_ends
 from elman.errors import ElmanError
 from elman.files import regular
+from elman.text.codec import Codec
 from elman.text.spelling import Spelling, Unknown
 from elman.text.text_files import LINE_END, by_part
-from elman.text.tokenizers import Ids, Tokenizer
+from elman.text.tokenizers import UNIVERSAL, Ids, Tokenizer
 from elman.text.vocab import Vocab
 from elman.valid_values import MAX_VOCAB_SIZE
 
@@ -51,23 +52,22 @@ class PartSize:
 
 @dataclass(frozen=True)
 class Tokens:
-    """A text as ids in a vocabulary, (tokens,): training, validation and test part in this order.
+    """A text as the ids of a codec, (tokens,): training, validation and test part in this order.
 
     `characters`, `utf8_bytes` and `unknown` measure the text after its first token, since nothing
     predicts that token; `parts` measures each part in the same way. `sources_sha256` are digests of
     the training texts, and of the validation and the test text if they are separate files, or "".
-    With `lines`, the ids of each part are the ids of its lines, each followed by a line end, after
-    a leading line end.
+    With a codec of lines, the ids of each part are the ids of its lines, each followed by a line
+    end, after a leading line end.
     """
 
     ids: Ids
-    vocab: Vocab
+    codec: Codec
     characters: int
     utf8_bytes: int
     unknown: Unknown
     parts: tuple[PartSize, PartSize, PartSize]
     sources_sha256: tuple[str, str, str]
-    lines: bool = False
 
     def part(self, number: int) -> "Tokens":
         """Tokens of one part (training, validation or test) with its size."""
@@ -185,14 +185,19 @@ class TokenWriter:
             runs.append(_Run(start, dtype, len(ids)))
         self._file.write(ids.astype(dtype).data)
 
-    def translate(self, folder: Path | None = None, vocab: Vocab | None = None) -> Tokens:
+    def translate(
+        self, folder: Path | None = None, codec: Codec | None = None, newlines: str = UNIVERSAL
+    ) -> Tokens:
         """Write the ids as IDS into `folder`, or into an unnamed file, and map them into memory.
 
-        The ids refer to `vocab`, or to the vocabulary of the training part.
+        The ids are those of `codec`, or of one with the vocabulary of the training part.
         """
         parts = self._part_tokens()
         tokens = self._encoder.tokens
-        vocab = vocab or self._training_vocab(parts[0])
+        if codec is None:
+            vocab = self._training_vocab(parts[0])
+            codec = Codec(vocab, self.tokenizer, False, newlines, self._lines)
+        vocab = codec.vocab
         dtype = smallest_dtype(len(vocab))
         table = vocab.encode(tokens).astype(dtype)
         sizes = _Sizes(parts, self.tokenizer, tokens, vocab)
@@ -207,13 +212,12 @@ class TokenWriter:
         )
         return Tokens(
             translated,
-            vocab,
+            codec,
             self._characters,
             self._utf8_bytes,
             sizes.unknown(),
             sizes.parts(),
             (training, validation, test),
-            self._lines,
         )
 
     def _part_tokens(self) -> list[int]:

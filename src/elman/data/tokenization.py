@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from elman.data.parts import ALL_TRAINING, Shares, Sources
-from elman.data.store import TokenizedText
 from elman.data.token_writer import Tokens, TokenWriter
+from elman.errors import ElmanError, in_words
 from elman.files.long_work import Report, no_report
 from elman.files.paths import os_error
+from elman.terms import Option
 from elman.text import text_files
 from elman.text.codec import Codec, check_tokenizer, make_tokenizer
 from elman.text.text_files import LINE_END, by_part, nonempty_lines
@@ -26,7 +27,6 @@ from elman.text.tokenizers import (
     pieces,
     with_newlines,
 )
-from elman.text.vocab import Vocab
 from elman.valid_values import BPE, CHAR
 
 SAMPLE_CHARACTERS = 4 << 20
@@ -45,86 +45,104 @@ MAX_SAMPLE_CHARACTERS = 16 << 20  # of the text from which a tokenizer is learne
 
 
 @dataclass(frozen=True)
-class TokenizerSettings:
-    """Settings for reading a text as tokens; an ElmanError if they conflict.
+class TokenSettings:
+    """How a text is read as tokens. None means the value of the store, the codec or the default.
 
-    `vocab_size` and `min_freq` bound the vocabulary; None means the tokenizer's defaults. With
-    `lines`, each line is a separate sequence.
+    - `tokenizer`: its name, char by default.
+    - `vocab_size`, `min_freq`: bounds of the vocabulary; the tokenizer has defaults.
+    - `newlines`: universal (default) or keep.
+    - `lines`: each line is a separate sequence.
+    - `codec`: codec of a model, to read the text with.
     """
 
-    tokenizer: str = "char"
+    tokenizer: str | None = None
     vocab_size: int | None = None
     min_freq: int | None = None
-    newlines: str = UNIVERSAL
+    newlines: str | None = None
     lines: bool = False
+    codec: Codec | None = None
 
     def __post_init__(self) -> None:
-        check_newlines(self.newlines)
-        check_tokenizer(self.tokenizer, self.vocab_size, self.min_freq)
+        if not (self.codec is None or isinstance(self.codec, Codec)):
+            raise ElmanError(
+                f"codec must be a Codec, such as model.codec, got {type(self.codec).__name__}"
+            )
 
-    def make(self, training: Callable[[], Iterator[str]]) -> Tokenizer:
-        """Make the tokenizer; if it must be learned, learn it from some of the training part."""
-        return make_tokenizer(self.tokenizer, self.vocab_size, self.min_freq, training)
+    def complete(self) -> "TokenSettings":
+        """These settings with their defaults, for a new codec; an ElmanError if they conflict."""
+        name = CHAR if self.tokenizer is None else self.tokenizer
+        newlines = UNIVERSAL if self.newlines is None else self.newlines
+        check_newlines(newlines)
+        check_tokenizer(name, self.vocab_size, self.min_freq)
+        return replace(self, tokenizer=name, newlines=newlines)
+
+    def check(self, codec: Codec, owner: str, verb: str) -> None:
+        """Raise an ElmanError for a given setting that differs from the owner's codec."""
+        own = {"tokenizer": codec.tokenizer.name, "newlines": codec.newlines}
+        for name in ("tokenizer", "vocab_size", "min_freq", "newlines"):
+            value = vars(self)[name]
+            if value is not None and not (isinstance(value, str) and value == own.get(name)):
+                known = (
+                    f"{name} must be {own[name]}" if name in own else f"{in_words(name)} is fixed"
+                )
+                raise ElmanError(f"{known}, since {owner} {verb} it, got {value!r}: leave it out")
+        if codec.lines != self.lines:
+            lines = Option("lines")
+            mode, *cure = ("", "give ", lines) if codec.lines else (" not", "leave ", lines, " out")
+            raise ElmanError(f"{owner} was{mode} made for separate lines: ", *cure)
 
 
 def tokenize_sources(
     sources: Sources,
-    settings: TokenizerSettings,
+    settings: TokenSettings,
     report: Report = no_report,
     folder: Path | None = None,
-) -> TokenizedText:
-    """Tokenize the parts of a text. It is read once.
+) -> Tokens:
+    """Tokenize the parts of a text, which is read once.
 
-    The vocabulary comes from the training part. If the tokenizer is learned, the start of the text
-    is kept in memory, and a longer text is sampled beside.
+    Without a codec in the settings, the vocabulary comes from the training part. If the tokenizer
+    is learned, the start of the text is kept in memory, and a longer text is sampled beside.
 
     - `folder`: where to write the ids, instead of an unnamed temporary file.
     """
     advance = progress("reading", sources.files, report)
-    training, *others = (
-        with_newlines(text_files.blocks(paths, advance, settings.lines), settings.newlines)
-        for paths in sources.by_part
-    )
+    codec = settings.codec
+    lines = settings.lines if codec is None else codec.lines
+    blocks = [text_files.blocks(paths, advance, lines) for paths in sources.by_part]
+    if codec is not None:
+        texts = [codec.pieces(each) for each in blocks]
+        return tokenize(texts, codec.tokenizer, sources.shares, codec)
+    settings = settings.complete()
+    newlines: Any = settings.newlines
+    training, *others = (with_newlines(each, newlines) for each in blocks)
     start = _Start(training)
-    used = settings.make(lambda: _training_sample(start, sources, settings))
+    used = make_tokenizer(
+        str(settings.tokenizer),
+        settings.vocab_size,
+        settings.min_freq,
+        lambda: _training_sample(start, sources, settings),
+    )
     read: list[Iterable[str]] = [start, *others]
-    texts = [nonempty_lines(text) if settings.lines else pieces(text, used.cut) for text in read]
-    tokens = _tokenize(texts, used, sources.shares, folder=folder)
-    return TokenizedText(tokens, used, settings.newlines)
-
-
-def tokenize_sources_with(
-    sources: Sources, codec: Codec, report: Report = no_report
-) -> TokenizedText:
-    """Tokenize the parts of a text with the codec of a model."""
-    advance = progress("reading", sources.files, report)
-    blocks = (text_files.blocks(paths, advance, codec.lines) for paths in sources.by_part)
-    texts = [codec.pieces(each) for each in blocks]
-    tokens = _tokenize(texts, codec.tokenizer, sources.shares, codec.vocab)
-    return TokenizedText(tokens, codec.tokenizer, codec.newlines)
+    pieces_of = [nonempty_lines(text) if lines else pieces(text, used.cut) for text in read]
+    return tokenize(pieces_of, used, sources.shares, folder=folder, newlines=newlines)
 
 
 def tokenize(
-    text: Iterator[str] | Iterator[list[str]],
-    used: Tokenizer,
-    shares: Shares = ALL_TRAINING,
-    vocab: Vocab | None = None,
-) -> Tokens:
-    """Tokenize a text given in pieces. Its ids are in a temporary file of the process."""
-    return _tokenize([text], used, shares, vocab)
-
-
-def _tokenize(
     texts: Sequence[Iterator[str] | Iterator[list[str]]],
     used: Tokenizer,
-    shares: Shares,
-    vocab: Vocab | None = None,
+    shares: Shares = ALL_TRAINING,
+    codec: Codec | None = None,
     folder: Path | None = None,
+    newlines: str = UNIVERSAL,
 ) -> Tokens:
+    """Tokenize the parts of a text, given in pieces or lists of lines, as a codec or a new one.
+
+    The ids are in `folder`, or in a temporary file of the process.
+    """
     writer = TokenWriter(used, shares, folder)
     try:
         writer.read(texts)
-        tokens = writer.translate(folder, vocab)
+        tokens = writer.translate(folder, codec, newlines)
     except OSError as error:
         if folder is not None:  # whoever made the folder names what becomes of it
             raise
@@ -158,14 +176,14 @@ class _Start:
         yield from self._blocks
 
 
-def _training_sample(start: _Start, sources: Sources, settings: TokenizerSettings) -> Iterator[str]:
+def _training_sample(start: _Start, sources: Sources, settings: TokenSettings) -> Iterator[str]:
     """The training part, or an even sample of it, to learn a tokenizer."""
     shares = sources.shares
     whole = start.whole(int(MAX_SAMPLE_CHARACTERS / max(0.5, shares[0])))
     if whole is None:
         share = 1.0 if settings.lines else shares[0]
         sampled = text_files.sample(sources.training, MAX_SAMPLE_CHARACTERS, share)
-        blocks = with_newlines(sampled, settings.newlines)
+        blocks = with_newlines(sampled, str(settings.newlines))
     else:
         blocks = iter(whole)
     if settings.lines:

@@ -10,8 +10,8 @@ from typing import Any
 from elman.data.batch_settings import BatchSettings
 from elman.data.pair_texts import VAL_SHARE, PairTexts, read_pair_texts
 from elman.data.parts import Sources, parse_split
-from elman.data.text import Text, TokenOptions, read_text
-from elman.data.tokenization import separate_lines, suitable_tokens
+from elman.data.text import Text, read_text
+from elman.data.tokenization import TokenSettings, separate_lines, suitable_tokens
 from elman.errors import ElmanError, alternatives
 from elman.experiments import pair_recipe, recipe
 from elman.experiments.origin import Origin, named
@@ -76,7 +76,7 @@ def choose(given: Mapping[str, Any], workers: int = 1) -> Choice:
     if not (origin or sources.is_store or any(name in given for name in TOKEN_SETTINGS)):
         most = recipe.READ_AS_PAIRS * 60 * (recipe.minutes(given) or math.inf)
         tokens = suitable_tokens(sources, given.get("lines", False), most)
-    text = read_text(sources, _token_options({**given, **tokens}, origin), workers > 1)
+    text = read_text(sources, _token_settings({**given, **tokens}, origin), workers > 1)
     text.require_tokens(2, "a window of 1 step needs 2 tokens")
     speed = recipe.USUAL_SPEED
     if recipe.minutes(given) is not None:
@@ -169,7 +169,7 @@ def _settled(
     if settings.pairs:
         pairs = _read_pairs(vars(settings))
     elif settings.text != TIME_MACHINE:
-        options = _token_options(vars(settings), origin)
+        options = _token_settings(vars(settings), origin)
         text = read_text(sources_of(vars(settings)), options, workers > 1)
     return Choice(settings, framework, origin, text, pairs, reasons, given)
 
@@ -200,9 +200,9 @@ def _check_is_no_run(text: str) -> None:
         )
 
 
-def _token_options(settings: Mapping[str, Any], origin: Origin | None) -> TokenOptions:
-    """Options of the tokens in some settings, with the codec of the model to start from."""
-    return TokenOptions(
+def _token_settings(settings: Mapping[str, Any], origin: Origin | None) -> TokenSettings:
+    """Settings of the tokens in some settings, with the codec of the model to start from."""
+    return TokenSettings(
         settings.get("tokenizer"),
         settings.get("vocab_size"),
         settings.get("min_freq"),

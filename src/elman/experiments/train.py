@@ -193,7 +193,7 @@ class Training:
             return None
         seconds = SHARE_OF_TIME * self.trainer.max_seconds
         part = self.data.test_tokens
-        result = evaluate_tokens(self.model, part, self.codec.tokenizer, seconds)
+        result = evaluate_tokens(self.model, part, seconds)
         tokens = Size.of(part).tokens
         if result.tokens < tokens:
             log.info("the test covers the first %d of %d tokens of its part", result.tokens, tokens)

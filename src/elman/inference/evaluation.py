@@ -29,7 +29,6 @@ from elman.text import in_memory, text_files
 from elman.text.codec import Codec
 from elman.text.in_memory import TextLike
 from elman.text.time_machine import time_machine
-from elman.text.tokenizers import Tokenizer
 from elman.valid_values import EDITIONS, TIME_MACHINE
 
 CHUNK_IDS = 1 << 16  # in lines that are scored at a time
@@ -46,14 +45,14 @@ def evaluate(model: Steps, text: str | Iterable[str], codec: Codec) -> Evaluatio
         raise ElmanError(f"a text must be read by a Codec, such as model.codec, got {codec!r}")
     if not isinstance(text, Iterable) or isinstance(text, bytes):
         raise ElmanError(f"a text to evaluate must be a str or blocks of str, got {text!r}")
-    return evaluate_tokens(model, _tokens(text, codec), codec.tokenizer)
+    return evaluate_tokens(model, _tokens(text, codec))
 
 
 def _tokens(text: str | Iterable[str], codec: Codec) -> Tokens:
     """Tokens of a text given whole or in blocks."""
     blocks = [text] if isinstance(text, str) else map(_block, text)
     with showing("reading"):
-        return tokenization.tokenize(codec.pieces(blocks), codec.tokenizer, vocab=codec.vocab)
+        return tokenization.tokenize([codec.pieces(blocks)], codec.tokenizer, codec=codec)
 
 
 def _block(block: Any) -> str:
@@ -70,7 +69,7 @@ def evaluate_on(model: Any, text: TextLike, edition: str | None = None) -> Evalu
     tokens = tokens_of(text, model.codec, edition)
     if model.codec.clean and not (in_memory.is_named(text) and text == TIME_MACHINE):
         splits.warn_of_cleaning()
-    result = evaluate_tokens(model, tokens, model.codec.tokenizer)
+    result = evaluate_tokens(model, tokens)
     splits.warn_of_unknown({"text": (result.unknown, result.tokens)})
     return result
 
@@ -85,27 +84,24 @@ def tokens_of(text: TextLike, codec: Codec, edition: str | None = None) -> Token
         return _tokens(text_files.blocks_of_standard_input(), codec)
     path = Path(os.fspath(text))  # type: ignore[arg-type]
     return (
-        store.read_with(path, codec).tokens
-        if path.is_dir()
-        else _tokens(text_files.blocks([path]), codec)
+        store.read_with(path, codec) if path.is_dir() else _tokens(text_files.blocks([path]), codec)
     )
 
 
 def evaluate_tokens(
     model: Steps,
     tokens: Tokens,
-    used: Tokenizer,
     seconds: float = math.inf,
     most: int | None = None,
 ) -> Evaluation:
     """Evaluate a model on the tokens of a text, or on as many as it reads in `seconds`.
 
-    `used` is the tokenizer of the tokens; `most` is the number of tokens to read at most.
+    `most` is the number of tokens to read at most.
     """
     ids = tokens.ids[:most]
     if len(ids) < 2:
         raise ElmanError(f"a text to evaluate must have 2 tokens or more, got {len(ids)}")
-    total_nll = _nll_of_lines if tokens.lines else language_model.total_nll
+    total_nll = _nll_of_lines if tokens.codec.lines else language_model.total_nll
     with showing("evaluating") as report:
         whole = len(ids) - 1 if seconds == math.inf else 0
         total, number = total_nll(
@@ -113,8 +109,8 @@ def evaluate_tokens(
         )
     size = Size.of(tokens)
     if number < size.tokens:
-        counts = occurrences(ids[1 : number + 1], len(tokens.vocab))
-        size = Size.of_counts(counts, tokens.vocab, used, tokens.unknown)
+        counts = occurrences(ids[1 : number + 1], len(tokens.codec.vocab))
+        size = Size.of_counts(counts, tokens.codec, tokens.unknown)
     return Evaluation.of(total, size)
 
 

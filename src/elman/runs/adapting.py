@@ -7,7 +7,8 @@ from typing import Any
 
 from elman.data.pair_texts import PairsLike
 from elman.data.parts import Sources, parse_split
-from elman.data.text import TokenOptions, read_text
+from elman.data.text import read_text
+from elman.data.tokenization import TokenSettings
 from elman.errors import ElmanError
 from elman.files.long_work import showing
 from elman.inference.dynamic import AdaptingModel, find
@@ -65,7 +66,7 @@ def _validation(folder: Path, record: TrainingRecord | None, codec: Codec) -> Id
     settings = record.settings
     texts, split = [settings.text, *settings.more_texts], parse_split(settings.split)
     sources = Sources.of(texts, split, settings.val, settings.test)
-    text = read_text(sources, TokenOptions(codec=codec))
+    text = read_text(sources, TokenSettings(codec=codec))
     digests = text.tokens.sources_sha256[:2]
     if digests != (record.text_sha256, record.val_sha256):
         raise ElmanError(

@@ -51,7 +51,7 @@ class KnownLines:
     def _sha256(self) -> str:
         """Digest of the text, computed as in a training."""
         if self.paths[0].is_dir():
-            return store.read(self.paths[0]).tokens.sources_sha256[0]
+            return store.read(self.paths[0]).sources_sha256[0]
         digest = hashlib.sha256()
         for lines in self._lines():
             digest.update(LINE_END.join([*lines, ""]).encode())
@@ -90,8 +90,8 @@ def _texts_of(folder: Path) -> tuple[list[Path], str]:
 
 def _text_of(folder: Path) -> Iterator[str]:
     """Yield the text of a store, some lines at a time."""
-    text = store.read(folder)
-    codec, ids, rest = text.codec, text.tokens.ids, np.empty(0, np.int64)
+    tokens = store.read(folder)
+    codec, ids, rest = tokens.codec, tokens.ids, np.empty(0, np.int64)
     end = codec.line_end
     for start in range(0, len(ids), CHUNK_IDS):
         rest = np.concatenate([rest, ids[start : start + CHUNK_IDS]])

@@ -140,8 +140,7 @@ def bits_on_start(trainer: Loop) -> float:
     part = text.parts["validation"]
     share = min(1.0, COMPARED / max(1, part.characters))
     most = math.ceil(share * len(part.ids))
-    tokenizer = text.codec.tokenizer
-    return evaluate_tokens(trainer.model, part, tokenizer, most=most).bits_per_character
+    return evaluate_tokens(trainer.model, part, most=most).bits_per_character
 
 
 def begin(folder: Path, sweep: Sweep) -> Sweep:
