@@ -24,7 +24,7 @@ from elman.experiments.recipe import (
     choose,
 )
 from elman.model.weights import OPERATIONS, Architecture, products
-from elman.runs.settings import CHOSEN, Settings
+from elman.runs.settings import CHOSEN, Settings, check_given
 
 OWN = {"text": "my-text.txt"}
 NOVEL = Facts(
@@ -338,6 +338,7 @@ def test_settings_that_need_others_get_them() -> None:
 )
 def test_what_does_not_go_together_is_refused(wanted: dict[str, Any], message: str) -> None:
     with pytest.raises(ElmanError, match=f"^{re.escape(message)}"):
+        check_given(OWN | wanted)
         choose(OWN | wanted, NOVEL)
 
 

@@ -117,7 +117,7 @@ def test_a_sample_begins_with_words_of_its_text(
     own = {"tokenizer": tokenizer, "batch_size": 4, "seq_len": 4, "epochs": 1, "hidden": 4}
     settings = {"text": str(tmp_path / "text.txt"), "recipe": "book", "framework": "numpy"}
     training = Training(choose(settings | own | more))
-    assert training.sample(3).startswith(begin)
+    assert training.samples.one(3).startswith(begin)
 
 
 def test_a_training_that_the_time_is_too_short_for_does_not_begin(

@@ -12,9 +12,9 @@ import pytest
 
 import elman as package
 from elman.errors import ElmanError
-from elman.experiments import pair_training
+from elman.experiments import samples
 from elman.experiments.choice import choose
-from elman.experiments.pair_training import PairTraining
+from elman.experiments.train import Training
 from elman.files import tensors
 from elman.files.atomic import new_folder
 from elman.runs.loading import load_pairs
@@ -77,9 +77,9 @@ def test_a_run_of_pairs_is_made_shown_and_compared(
     assert (plurals.parent / "curves.svg").exists()
 
 
-def trained(path: Path, **options: Any) -> PairTraining:
+def trained(path: Path, **options: Any) -> Training:
     given = {"text": str(path), "pairs": True, "framework": "torch", "hidden": 8, "epochs": 1}
-    training = PairTraining(choose({**given, **options}))
+    training = Training(choose({**given, **options}))
     training.fit()
     return training
 
@@ -90,24 +90,24 @@ def test_the_table_measures_the_validation_part_as_evaluate_does(
     training = trained(plurals)
     with new_folder(plurals.parent / "run") as part:
         training.write(part)
-    lines = [f"{source}\t{target}" for source, target in training.held]
+    lines = [f"{source}\t{target}" for source, target in training.samples.held]
     assert len(lines) == len(WORDS) - training.data.num_train
     (plurals.parent / "held.tsv").write_text("\n".join(lines))
     found = package.evaluate(plurals.parent / "run", plurals.parent / "held.tsv", framework="torch")
     assert found.loss == pytest.approx(training.validation().loss)
-    assert training.quality() == found.quality()
-    monkeypatch.setattr(pair_training, "MAX_MEASURED", 4)
-    assert training.quality()["measured"] == f"4 of {len(lines)} sources"
-    monkeypatch.setattr(pair_training, "MAX_EDITS", 1)
-    assert training.quality()["measured"] == f"1 of {len(lines)} sources"
+    assert training.samples.quality() == found.quality()
+    monkeypatch.setattr(samples, "MAX_MEASURED", 4)
+    assert training.samples.quality()["measured"] == f"4 of {len(lines)} sources"
+    monkeypatch.setattr(samples, "MAX_EDITS", 1)
+    assert training.samples.quality()["measured"] == f"1 of {len(lines)} sources"
 
 
 def test_samples_are_drawn_from_the_validation_part_with_the_seed(plurals: Path) -> None:
-    first, again, other = (trained(plurals, seed=seed).examples() for seed in (1, 1, 2))
+    first, again, other = (trained(plurals, seed=seed).samples.drawn for seed in (1, 1, 2))
     assert first == again != other
-    held = [source for source, _ in trained(plurals).held]
-    assert {*first, *other} <= {*held}
-    assert first != held[:5]
+    held = [source for source, _ in trained(plurals).samples.held]
+    assert {*first} == {*other} == {*held}
+    assert first[:5] != held[:5]
 
 
 def test_symbols_that_only_validation_has_are_warned_of_and_shown(

@@ -96,13 +96,14 @@ def sweep(
 
     An interrupt ends the sweep after the current batch; the results so far are returned.
     """
+    from elman.experiments.origin import with_origin
     from elman.sweeps import sweep as sweeps
 
     keeping: Any = resume.keeping if isinstance(resume, Sweep) else None
     asked, place = None, out if resume is None else resume
     if resume is None:
         keeping = TemporaryFolder()
-        given = settings_of(text, more_texts, options, keeping.path)
+        given, _ = with_origin(settings_of(text, more_texts, options, keeping.path))
         asked = sweeps.Sweep(given, space, trials, given.get("seed", Settings.seed), storage)
     folder = keeping.path / "sweep" if place is None else as_path(place, "a sweep")
     worker = sweeps.open_sweep(folder, asked)

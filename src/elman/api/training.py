@@ -21,7 +21,6 @@ from elman.errors import (
     shortened,
 )
 from elman.experiments import launch, session
-from elman.experiments.origin import with_origin
 from elman.experiments.session import Conduct
 from elman.files.long_work import showing_nothing
 from elman.files.paths import as_path
@@ -188,7 +187,7 @@ def settings_of(
         given["split"] = ",".join(map(str, split))
     if "init" in given:
         given["init"] = str(as_path(given["init"], "init"))
-    return with_origin(given)
+    return given
 
 
 def _check_one_framework(given: Mapping[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """The commands that train and that list what was trained: they call and print."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
@@ -37,7 +38,6 @@ def train(
     Learning.
     """
     from elman.experiments import session
-    from elman.experiments.origin import with_origin
 
     conduct = session.Conduct(checkpoint_every, sample_every, ending=signals.ending_with_a_batch)
     try:
@@ -45,16 +45,16 @@ def train(
             trained = session.resume(resume, conduct)
         else:
             folder = out or session.default_folder(options.get("text", Settings.text))
-            given, numbered = with_origin(options), out is None
-            frameworks = given.get("framework", Settings.framework)
+            numbered = out is None
+            frameworks = options.get("framework", Settings.framework)
             if frameworks not in FRAMEWORKS:
                 from elman.experiments import compare
 
                 every = {"checkpoint_every": checkpoint_every, "sample_every": sample_every}
                 cells = context.find_root().params["cells"]
-                compare.train_in(frameworks, given, every, folder, numbered, _print_table, cells)
+                compare.train_in(frameworks, options, every, folder, numbered, _print_table, cells)
                 return
-            trained = session.begin(given, folder, numbered, conduct)
+            trained = session.begin(options, folder, numbered, conduct)
     except session.FirstWorkerFailedError as error:
         raise typer.Exit(error.exit_code) from error
     if trained is not None:
@@ -64,6 +64,7 @@ def train(
 def _report(trained: "Session") -> None:
     """Finish a run, and print its results, a sample and a command to type."""
     from elman.experiments import report
+    from elman.experiments.samples import LAST_TEMPERATURE, LAST_TOKENS
     from elman.training.curve_files import load_matplotlib
 
     training = trained.training
@@ -72,8 +73,9 @@ def _report(trained: "Session") -> None:
         test = trained.finish()
         print("\n".join(report.results_in_words(training, test)))
         show(report.run_in_words(trained.folder))
-        sample = training.written(report.SAMPLE_TOKENS, report.SAMPLE_TEMPERATURE)
-        show(f"\n{sample.strip()}\n\nnext: {report.next_command(training, trained.folder)}")
+        samples, run = training.samples, shlex.quote(str(trained.folder))
+        sample = samples.written(LAST_TOKENS, LAST_TEMPERATURE)
+        show(f"\n{sample.strip()}\n\nnext: {samples.command(run)}")
     except KeyboardInterrupt as error:
         raise InterruptedWorkError(f"interrupted: {trained.folder} is finished") from error
 
@@ -131,7 +133,7 @@ def sweep(
 
     asked = None
     if resume is None:
-        given = with_origin(options)
+        given, _ = with_origin(options)
         asked = sweeps.Sweep(given, space, trials, given.get("seed", Settings.seed), storage)
     folder = resume or out or Path("sweeps", Path(options.get("text", "")).stem or "sweep")
     worker = sweeps.open_sweep(folder, asked)
@@ -155,9 +157,8 @@ def plan(
     `elman train`. The speed is measured here; the time of an exchange between workers is left out.
     """
     from elman.experiments import planning
-    from elman.experiments.origin import with_origin
 
-    made = planning.plan(with_origin(options), workers, tokens)
+    made = planning.plan(options, workers, tokens)
     if as_json:
         print_json(made.to_dict())
     else:

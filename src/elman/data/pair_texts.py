@@ -1,6 +1,7 @@
 """Files of pairs: their texts, as tokens, in a part for training and one for validation."""
 
 import hashlib
+import logging
 import os
 import zlib
 from collections.abc import Iterable
@@ -19,6 +20,8 @@ from elman.text.codec import END, Codec, ended, of_pairs, tokenizer_of_pairs
 from elman.text.spelling import Spelling
 from elman.text.text_files import STDIN, check_path
 from elman.text.tokenizers import Tokenizer
+
+log = logging.getLogger("elman")
 
 MAX_LINE_BYTES, MAX_FILE_BYTES = 1 << 16, 1 << 26
 Pair = tuple[str, str]
@@ -51,6 +54,23 @@ class PairTexts:
     def longest(self) -> int:
         """Tokens of the longest text."""
         return int(self.lengths.max())
+
+    @property
+    def held_out(self) -> list[Pair]:
+        """The pairs for validation as texts."""
+        sources, targets = (
+            [used.join(tokens[:-1]) for tokens in side[self.num_train :]]  # without their ends
+            for used, side in zip(self.tokenizers, (self.sources, self.targets), strict=True)
+        )
+        return [*zip(sources, targets, strict=True)]
+
+    def tell_cut(self, steps: int) -> None:
+        """Warn if texts are longer than `steps` tokens."""
+        if number := int((self.lengths > steps).any(0).sum()):
+            log.warning(
+                "%s of %s pairs are cut after %d tokens: use a sequence length of %d to read all",
+                *(f"{number:,}", f"{len(self.sources):,}", steps, self.longest),
+            )
 
     def codec(self, num_steps: int) -> Codec:
         """Codec of these texts: their tokenizers, and vocabularies of the training pairs."""

@@ -1,9 +1,9 @@
-"""Settings of a training, chosen for its text unless given, and the text itself."""
+"""Settings of a training, chosen for its text or pairs unless given, and what it reads."""
 
 import logging
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,8 @@ from elman.data.parts import Sources, parse_split
 from elman.data.text import Text, read_text
 from elman.data.tokenization import TokenSettings, separate_lines, suitable_tokens
 from elman.errors import ElmanError, alternatives
-from elman.experiments import pair_recipe, recipe
-from elman.experiments.origin import Origin, named
+from elman.experiments import recipe
+from elman.experiments.origin import Origin, with_origin
 from elman.experiments.recipe import Facts
 from elman.experiments.speed import operations_per_second
 from elman.files import regular
@@ -34,12 +34,11 @@ TOKEN_SETTINGS = ("tokenizer", "vocab_size", "min_freq")
 
 @dataclass(frozen=True)
 class Choice:
-    """Settings of a training, and its text and initial model.
+    """Settings of a training, what it reads, and its initial model.
 
     - `framework`: module of the framework.
     - `origin`: the model to start from, if one is given.
-    - `text`: the text; None for The Time Machine: a framework's data set reads it.
-    - `pairs`: the pairs, instead of a text.
+    - `text`: the text or the pairs; None for The Time Machine: a framework's data set reads it.
     - `reasons`: lines that describe the settings chosen for the text.
     - `given`: names of the settings that were not chosen; None if not known.
     """
@@ -47,43 +46,46 @@ class Choice:
     settings: Settings
     framework: Any
     origin: Origin | None = None
-    text: Text | None = None
-    pairs: PairTexts | None = None
+    text: Text | PairTexts | None = None
     reasons: tuple[str, ...] = ()
     given: list[str] | None = None
 
 
 def choose(given: Mapping[str, Any], workers: int = 1) -> Choice:
-    """Read the text of the given settings, and choose the other settings.
+    """Read the text or the pairs of the given settings, and choose the other settings.
 
     Invalid settings raise an ElmanError before a long text is read. The choice is logged.
     """
     if given.get("log") in LOGS:
         check_installed()
-    if given.get("pairs"):
-        return _choose_pairs(given)
-    if given.get("text", TIME_MACHINE) == TIME_MACHINE or given.get("recipe") == "book":
+    given, origin = with_origin(given)
+    names = sorted(given.keys() - (() if origin is None else origin.settings))
+    in_the_book = given.get("text", TIME_MACHINE) == TIME_MACHINE or given.get("recipe") == "book"
+    if in_the_book and not given.get("pairs"):
         settings = Settings(**given)
         _suggest_lines(given)
-        return settled(settings, named(given), workers)
+        return _read_all(settings, origin, names, (), workers)
     check_given(given)
     _suggest_lines(given)
+    if given.get("pairs"):
+        given = {"framework": default_for_pairs(), **given}
     framework, num_gpus = _framework(given)
-    origin = Origin.of(given)
     precision = given.get("precision") or framework.fastest_precision()
-    sources = sources_of(given)
-    tokens = {}
-    if not (origin or sources.is_store or any(name in given for name in TOKEN_SETTINGS)):
-        most = recipe.READ_AS_PAIRS * 60 * (recipe.minutes(given) or math.inf)
-        tokens = suitable_tokens(sources, given.get("lines", False), most)
-    text = read_text(sources, _token_settings({**given, **tokens}, origin), workers > 1)
-    text.require_tokens(2, "a window of 1 step needs 2 tokens")
+    given |= _suitable_tokens(given, origin)
+    text = _read(given, origin, workers > 1)
+    assert text is not None
+    if isinstance(text, Text):
+        text.require_tokens(2, "a window of 1 step needs 2 tokens")
     speed = recipe.USUAL_SPEED
     if recipe.minutes(given) is not None:
         cell = given.get("cell", recipe.CELL)
         speed = workers * operations_per_second(framework, precision, num_gpus, cell)
-    facts = Facts.of(text, given.get("seq_len", DEFAULT_LINE), speed, precision)
-    settings, reasons = recipe.choose({**given, **tokens}, facts)
+    steps = given.get("seq_len")
+    if isinstance(text, PairTexts):
+        facts = Facts.of_pairs(text, steps, speed)
+    else:
+        facts = Facts.of(text, steps or DEFAULT_LINE, speed, precision)
+    settings, reasons = recipe.choose(given, facts)
     if origin and "lr" not in given:
         reasons.append(
             f"init: the model of {given['init']} at the learning rate of a new training: its loss "
@@ -91,14 +93,25 @@ def choose(given: Mapping[str, Any], workers: int = 1) -> Choice:
         )
     for line in reasons:
         log.info(line)
-    batches_of(settings).check(text)
-    recipe.check_time(settings, facts)
-    return Choice(settings, framework, origin, text, None, tuple(reasons), named(given))
+    if isinstance(text, Text):
+        batches_of(settings).check(text)
+        recipe.check_time(settings, facts)
+    return Choice(settings, framework, origin, text, tuple(reasons), names)
+
+
+def _suitable_tokens(given: Mapping[str, Any], origin: Origin | None) -> dict[str, Any]:
+    """Settings of the tokens that suit a text, unless they are given."""
+    fixed = origin or given.get("pairs") or any(name in given for name in TOKEN_SETTINGS)
+    if fixed or (sources := sources_of(given)).is_store:
+        return {}
+    most = recipe.READ_AS_PAIRS * 60 * (recipe.minutes(given) or math.inf)
+    return suitable_tokens(sources, given.get("lines", False), most)
 
 
 def _suggest_lines(given: Mapping[str, Any]) -> None:
     """Suggest `lines` for a text with a name or a word on each line."""
-    if given.get("text", TIME_MACHINE) == TIME_MACHINE or given.get("lines") or given.get("init"):
+    has_rows = any(map(given.get, ("lines", "pairs", "init")))
+    if has_rows or given.get("text", TIME_MACHINE) == TIME_MACHINE:
         return
     sources = sources_of(given)
     if not sources.is_store and (examples := separate_lines(sources)):
@@ -115,49 +128,23 @@ def batches_of(settings: Settings) -> BatchSettings:
     return BatchSettings(settings.batch_size, settings.seq_len, settings.batching, settings.seed)
 
 
-def _choose_pairs(given: Mapping[str, Any]) -> Choice:
-    """Read the pairs of the given settings, and choose the other settings."""
-    check_given(given)
-    named_by_user = named(given)
-    given = {"framework": default_for_pairs(), **given} if "framework" not in given else given
-    framework, num_gpus = _framework(given)
-    pairs = _read_pairs(given)
-    codec = pairs.codec(pair_recipe.num_steps(given, pairs))
-    speed = recipe.USUAL_SPEED
-    if recipe.minutes(given) is not None:
-        speed = operations_per_second(framework, "single", num_gpus)
-    facts = pair_recipe.PairFacts.of(pairs, codec, speed)
-    settings, reasons = pair_recipe.choose(given, facts)
-    for line in reasons:
-        log.info(line)
-    return Choice(settings, framework, None, None, pairs, tuple(reasons), named_by_user)
-
-
-def _read_pairs(settings: Mapping[str, Any]) -> PairTexts:
-    """Read the pairs of some settings."""
-    source = settings.get("tokenizer") or CHAR
-    names = source, settings.get("target_tokenizer") or source
-    split = parse_split(settings.get("split"))
-    share = VAL_SHARE if split is None else split[1]
-    return read_pair_texts(Path(settings["text"]), names, share)
-
-
 def settled(settings: Settings, given: list[str] | None = None, workers: int = 1) -> Choice:
-    """Read the text of complete settings."""
-    return _settled(settings, Origin.of(vars(settings)), given, (), workers)
+    """Read what a training with complete settings reads."""
+    _, origin = with_origin(vars(settings))
+    return _read_all(settings, origin, given, (), workers)
 
 
 def again(kept: RunSettings, workers: int = 1) -> Choice:
-    """Read the text and model of a resumed training; an ElmanError if its initial run changed."""
+    """Read what a resumed training reads; an ElmanError if its initial run changed."""
     settings = kept.settings
     origin = None
     _check_workers(settings.shards, workers)
     if settings.init is not None:
         origin = Origin.again(settings.init, kept.init_sha256)
-    return _settled(settings, origin, kept.given, tuple(kept.reasons), workers)
+    return _read_all(settings, origin, kept.given, tuple(kept.reasons), workers)
 
 
-def _settled(
+def _read_all(
     settings: Settings,
     origin: Origin | None,
     given: list[str] | None,
@@ -165,13 +152,27 @@ def _settled(
     workers: int,
 ) -> Choice:
     framework, _ = _framework(vars(settings))
-    text = pairs = None
-    if settings.pairs:
-        pairs = _read_pairs(vars(settings))
-    elif settings.text != TIME_MACHINE:
-        options = _token_settings(vars(settings), origin)
-        text = read_text(sources_of(vars(settings)), options, workers > 1)
-    return Choice(settings, framework, origin, text, pairs, reasons, given)
+    text = _read(vars(settings), origin, workers > 1)
+    return Choice(settings, framework, origin, text, reasons, given)
+
+
+def _read(
+    settings: Mapping[str, Any], origin: Origin | None, shared: bool
+) -> Text | PairTexts | None:
+    """Read the text or the pairs of some settings; None for The Time Machine."""
+    if settings.get("pairs"):
+        source = settings.get("tokenizer") or CHAR
+        tokenizers = source, settings.get("target_tokenizer") or source
+        split = parse_split(settings.get("split"))
+        share = VAL_SHARE if split is None else split[1]
+        return read_pair_texts(Path(settings["text"]), tokenizers, share)
+    if settings.get("text", TIME_MACHINE) == TIME_MACHINE:
+        return None
+    names = [each.name for each in fields(TokenSettings) if each.name in settings]
+    how = {name: settings[name] for name in names}
+    if origin is not None:
+        how["codec"] = origin.codec
+    return read_text(sources_of(settings), TokenSettings(**how), shared)
 
 
 def _framework(settings: Mapping[str, Any]) -> tuple[Any, int]:
@@ -198,18 +199,6 @@ def _check_is_no_run(text: str) -> None:
             " or start another from its weights with ",
             training_from(text),
         )
-
-
-def _token_settings(settings: Mapping[str, Any], origin: Origin | None) -> TokenSettings:
-    """Settings of the tokens in some settings, with the codec of the model to start from."""
-    return TokenSettings(
-        settings.get("tokenizer"),
-        settings.get("vocab_size"),
-        settings.get("min_freq"),
-        settings.get("newlines"),
-        settings.get("lines", False),
-        None if origin is None else origin.codec,
-    )
 
 
 def with_shards(given: Mapping[str, Any], workers: int) -> Mapping[str, Any]:

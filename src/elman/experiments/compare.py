@@ -14,6 +14,7 @@ from typing import Any
 
 from elman.errors import ElmanError, InterruptedWorkError, MachineError
 from elman.experiments.launch import number_of_workers
+from elman.experiments.origin import with_origin
 from elman.files import atomic
 from elman.model.metrics import Evaluation, bits_per_character
 from elman.runs import table
@@ -99,7 +100,7 @@ def train_in(
     """
     if number_of_workers() > 1:
         raise ElmanError(f"workers must train in one framework, got {frameworks}: give one")
-    found = interpreters(frameworks)
+    found, (given, _) = interpreters(frameworks), with_origin(given)
     if given.get("pairs"):
         raise ElmanError(f"pairs are learned in one framework, got {frameworks}: give one")
     if given.get("recipe") == "auto":

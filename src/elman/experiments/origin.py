@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,19 +32,6 @@ class Origin:
         return cls(arch, values, codec)
 
     @classmethod
-    def of(cls, settings: Mapping[str, Any]) -> "Origin | None":
-        """Read the run named in the settings, if there is one.
-
-        Raises an ElmanError if the settings specify another architecture.
-        """
-        folder = settings.get("init")
-        if folder is None:
-            return None
-        origin = cls.read(folder)
-        _check_same(folder, _architecture(origin.arch), settings)
-        return origin
-
-    @classmethod
     def again(cls, folder: str, sha256: str | None) -> "Origin":
         """Read the run that a training started from; an ElmanError if it has changed."""
         if not exists(Path(folder)):
@@ -53,6 +40,12 @@ class Origin:
         if origin.sha256 != sha256:
             raise ElmanError(f"{folder} has changed since the training began: restore it")
         return origin
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Settings that the run determines: its architecture, and whether it reads lines."""
+        fixed = {name: value for name, value in self.arch.fields().items() if name != "vocab"}
+        return fixed | {"lines": self.codec.lines}
 
     @property
     def sha256(self) -> str:
@@ -66,36 +59,21 @@ class Origin:
         return digest.hexdigest()
 
 
-def with_origin(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The given settings, with the architecture and the lines of the run to start from.
+def with_origin(given: Mapping[str, Any]) -> tuple[dict[str, Any], Origin | None]:
+    """The given settings with those of the run to start from, and its model, if there is one.
 
     Raises an ElmanError for a setting that differs from the run's.
     """
-    if not given.get("init") or given.get("pairs"):  # for pairs, init is refused with a message
-        return {**given}
-    config = run.read_config(Path(given["init"]))
-    fixed = _architecture(config.architecture)
-    if given.get("text", TIME_MACHINE) != TIME_MACHINE:  # it has no lines, and another message
-        fixed["lines"] = config.lines
-    _check_same(given["init"], fixed, given)
-    return {**fixed, **given}
-
-
-def named(given: Mapping[str, Any]) -> list[str]:
-    """Names of the given settings, without those that the run to start from determines."""
-    fixed = {"lines", *(field.name for field in fields(weights.Architecture))}
-    return sorted(name for name in given if not (given.get("init") and name in fixed))
-
-
-def _architecture(arch: weights.Architecture) -> dict[str, Any]:
-    """Settings that an architecture determines."""
-    return {name: value for name, value in arch.fields().items() if name != "vocab"}
-
-
-def _check_same(init: str, fixed: Mapping[str, Any], given: Mapping[str, Any]) -> None:
-    """Raise an ElmanError for the first setting that differs from the run's."""
+    init = given.get("init")
+    if not init or given.get("pairs"):  # for pairs, init is refused with a message
+        return {**given}, None
+    origin = Origin.read(init)
+    fixed = origin.settings
+    if given.get("text", TIME_MACHINE) == TIME_MACHINE:  # it has no lines, and another message
+        del fixed["lines"]
     for name, value in fixed.items():
         if given.get(name, value) != value:
             raise ElmanError(
                 f"{name} must be {value}, as in {init}, got {given[name]}: leave it out"
             )
+    return {**fixed, **given}, origin

@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 
 from elman.data.batches import check_rows
+from elman.data.text import Text
 from elman.errors import ElmanError, require_at_least, require_at_most
 from elman.experiments import recipe
 from elman.experiments.choice import choose, default_shards
+from elman.experiments.origin import with_origin
 from elman.experiments.recipe import Facts
 from elman.experiments.speed import Probe, operations_of
 from elman.experiments.train import build_options
@@ -26,7 +28,7 @@ from elman.model import weights
 from elman.model.registry import cell_named
 from elman.model.weights import Architecture
 from elman.runs.frameworks import count_gpus, framework_module
-from elman.runs.settings import Settings
+from elman.runs.settings import Settings, check_given
 from elman.runs.table import in_rows
 from elman.terms import Message, Option
 from elman.valid_values import CHAR, MAX_SHARDS, SHARDED, TIME_MACHINE
@@ -180,7 +182,7 @@ def _read(given: Mapping[str, Any], workers: int) -> Task:
             "a plan requires the path of your text, or ", TOKENS, " and ", VOCAB_SIZE, ": give one"
         )
     choice = choose(given, workers)
-    assert choice.text is not None
+    assert isinstance(choice.text, Text)
     settings, text = choice.settings, choice.text
     steps = round(text.mean_line(settings.seq_len)) if settings.lines else settings.seq_len
     arch = settings.architecture(len(text.codec.vocab))
@@ -188,6 +190,7 @@ def _read(given: Mapping[str, Any], workers: int) -> Task:
 
 
 def _unread(given: Mapping[str, Any], workers: int, tokens: int) -> Task:
+    given, _ = with_origin(given)
     for name in ("text", "lines"):
         if value := given.get(name):
             rule = f" conflicts with {name}, got {value}: give one of them"
@@ -196,6 +199,7 @@ def _unread(given: Mapping[str, Any], workers: int, tokens: int) -> Task:
     if vocab is None:
         raise ElmanError(TOKENS, " requires ", VOCAB_SIZE, ": give both")
     require_at_least(2, tokens=tokens)
+    check_given({"text": "text", **given})
     framework = framework_module(given.get("framework", Settings.framework))
     precision = given.get("precision") or framework.fastest_precision()
     tokenizer, speed = given.get("tokenizer") or CHAR, workers * recipe.USUAL_SPEED

@@ -1,4 +1,4 @@
-"""Settings for a user's text: settings that are not given follow from a few facts.
+"""Settings for a user's text or pairs: settings that are not given follow from a few facts.
 
 The facts are the size of the training part, the vocabulary, the time, and the speed of the machine.
 The constants below were measured with benchmarks/tokens.py and ideas.py, most of them
@@ -6,20 +6,22 @@ with the text in its order; docs/trials.md lists the measurements.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from elman.data.pair_texts import PairTexts
 from elman.data.text import Text
 from elman.errors import ElmanError, counted
 from elman.model import weights
 from elman.model.optimizers import OPTIMIZERS
 from elman.model.options import SINGLE
 from elman.model.registry import cell_named
-from elman.model.weights import Architecture
-from elman.runs.settings import Settings
-from elman.setting_fields import check_given
-from elman.valid_values import BPE, CHAR
+from elman.model.weights import DECODER, ENCODER, Architecture
+from elman.runs.settings import DEFAULT_LINE, Settings
+from elman.valid_values import ADDITIVE, BPE, CHAR
 
 CELL = "gru"
 MINUTES = 3.0  # of a training, unless minutes or epochs are given
@@ -52,6 +54,17 @@ WEIGHT_DECAY, MAX_WEIGHT_DECAY = 0.1, 0.3
 DECAY = 2.0
 USUAL_SPEED = 1e11  # operations per second, for which epochs alone are planned
 
+# Of pairs.
+USUAL_SHARE = 0.999  # whose texts are read whole
+OUTLIER = 1.25  # times the length of the longest of these; a longer text is cut
+PAIR_HIDDEN = (32, 48, 64, 96, 128, 192, 256, 384, 512)
+PRODUCTS_PER_TARGET = 6.0  # for a token of the targets, at most; a larger model memorizes them
+PASSES_IN_TIME = 4.0  # that a model must make in the time; a larger one would learn too little
+MAX_PAIR_PASSES = 60
+PAIR_BATCH = 64
+PAIR_LR, MAX_PAIR_LR = 0.004, 0.008  # the rate of 256 units, and of fewer
+PAIR_DROPOUT = 0.3  # with a second layer
+
 
 class Dropped(NamedTuple):
     """Dropout shares of outputs and inputs, for each factor of ten of what a model can memorize.
@@ -68,9 +81,17 @@ class Dropped(NamedTuple):
 OF_PAIRS, OF_OTHERS = Dropped(0.35, 0.35, 3.0), Dropped(0.25, 0.24, 15.0)
 
 
+class Source(NamedTuple):
+    """Sources of pairs: their vocabulary, their number, and the tokens to which they are padded."""
+
+    vocab: int
+    pairs: int
+    steps: int
+
+
 @dataclass(frozen=True)
 class Facts:
-    """A text and a machine.
+    """A text, or the targets of pairs with their source, and a machine.
 
     - `tokens`, `characters`, `vocab`: sizes of the training part and of its vocabulary.
     - `shortest`: tokens of the shortest part.
@@ -88,6 +109,20 @@ class Facts:
     speed: float
     precision: str = SINGLE
     tokenizer: str = CHAR
+    source: Source | None = None
+
+    @classmethod
+    def of_pairs(cls, texts: PairTexts, steps: int | None, speed: float) -> "Facts":
+        """Facts of pairs, truncated to `steps` tokens; None is as many as almost all need."""
+        if steps is None:
+            usual = int(np.quantile(texts.lengths.max(0), USUAL_SHARE, method="higher"))
+            longest = texts.longest if texts.longest <= OUTLIER * usual else usual
+            steps = min(DEFAULT_LINE, longest)
+        codec, pairs = texts.codec(steps), texts.num_train
+        targets = int(np.minimum(texts.lengths[1, :pairs], steps).sum())
+        source = Source(len(codec.source.vocab), pairs, steps)
+        vocab = len(codec.vocab)
+        return cls(targets, targets, vocab, steps, targets / pairs, speed, source=source)
 
     @classmethod
     def of(cls, text: Text, steps: int, speed: float, precision: str) -> "Facts":
@@ -111,16 +146,28 @@ def minutes(given: Mapping[str, Any]) -> float | None:
 
 
 def choose(given: Mapping[str, Any], facts: Facts) -> tuple[Settings, list[str]]:
-    """Complete the given settings, and describe the choice in a few lines.
-
-    Raises an ElmanError for values that are invalid or conflict.
-    """
-    check_given(Settings, given)
+    """Complete the given settings, which are valid, and describe the choice in a few lines."""
     chosen = {"recipe": "auto", **given}
     if (limit := minutes(given)) is not None:
         chosen["minutes"] = limit
+    chosen.setdefault("cell", CELL)
+    chosen.setdefault("layers", 2 if chosen.get("dropout") else 1)
+    chosen.setdefault("schedule", "cosine")
+    chosen.setdefault("warmup", WARMUP)
+    if facts.source is None:
+        _choose_for_text(chosen, facts)
+    else:
+        _choose_for_pairs(chosen, facts, facts.source)
+    settings = Settings(**chosen)
+    return settings, _described(settings, facts)
+
+
+def _choose_for_text(chosen: dict[str, Any], facts: Facts) -> None:
+    """Choose the model, the batches and the regularization for a text."""
     seconds = 60 * chosen.get("minutes", MINUTES)
-    arch = _choose_model(chosen, facts, _products(facts, seconds))
+    wanted = _products(facts, seconds)
+    chosen.setdefault("precision", facts.precision)
+    arch = _choose_sizes(chosen, facts, HIDDEN, lambda arch: weights.products(arch) <= wanted)
     products = weights.products(arch)
     speed = facts.speed / weights.OPERATIONS / products  # tokens per second
     useful_passes = _useful_passes(chosen, facts, products)
@@ -128,8 +175,34 @@ def choose(given: Mapping[str, Any], facts: Facts) -> tuple[Settings, list[str]]
     passes = _choose_epochs(chosen, facts, speed, useful_passes)
     _choose_optimizer(chosen, facts, passes * facts.tokens / _batch_tokens(chosen, facts))
     _choose_dropout(chosen, facts, passes, products)
-    settings = Settings(**chosen)
-    return settings, _described(settings, facts)
+
+
+def _choose_for_pairs(chosen: dict[str, Any], facts: Facts, source: Source) -> None:
+    """Choose the model and the batches for pairs."""
+    chosen.setdefault("optimizer", "adam")
+    chosen.setdefault("tokenizer", CHAR)
+    chosen.setdefault("target_tokenizer", chosen["tokenizer"])
+    chosen.setdefault("attention", ADDITIVE)
+    chosen["seq_len"] = source.steps
+    limit = chosen.get("minutes", math.inf)
+
+    def passes(arch: Architecture) -> float:
+        of_encoder, of_decoder = (weights.products(arch, part) for part in (ENCODER, DECODER))
+        products = of_encoder * source.pairs * source.steps + of_decoder * facts.tokens
+        return float(60 * limit * facts.speed / (weights.OPERATIONS * products))
+
+    def is_justified(arch: Architecture) -> bool:
+        is_small = weights.count(arch) <= PRODUCTS_PER_TARGET * facts.tokens
+        return is_small and passes(arch) >= PASSES_IN_TIME
+
+    arch = _choose_sizes(chosen, facts, PAIR_HIDDEN, is_justified)
+    if chosen["layers"] > 1:
+        chosen.setdefault("dropout", PAIR_DROPOUT)
+    chosen.setdefault("batch_size", max(1, min(PAIR_BATCH, source.pairs // MIN_UPDATES)))
+    rate = min(MAX_PAIR_LR, PAIR_LR * math.sqrt(256 / arch.hidden))
+    chosen.setdefault("lr", round(rate, 4))
+    if passes(arch) > MAX_PAIR_PASSES:
+        chosen.setdefault("epochs", MAX_PAIR_PASSES)
 
 
 def check_time(settings: Settings, facts: Facts) -> None:
@@ -161,34 +234,35 @@ def _products(facts: Facts, seconds: float) -> float:
     )
 
 
-def _choose_model(chosen: dict[str, Any], facts: Facts, wanted: float) -> Architecture:
-    """Choose the largest model with at most `wanted` products for a token."""
-    chosen.setdefault("cell", CELL)
-    chosen.setdefault("precision", facts.precision)
-    chosen.setdefault("layers", 2 if chosen.get("dropout") else 1)
-    arch = _largest(chosen, facts, wanted)
-    chosen |= {"hidden": arch.hidden, "embedding": arch.embedding}
-    return arch
-
-
-def _largest(chosen: Mapping[str, Any], facts: Facts, wanted: float) -> Architecture:
-    """Architecture with the most hidden units for this number of products, or the smallest one."""
-    sizes: Sequence[int] = HIDDEN
+def _choose_sizes(
+    chosen: dict[str, Any],
+    facts: Facts,
+    usual: Sequence[int],
+    fits: Callable[[Architecture], bool],
+) -> Architecture:
+    """Choose the architecture with the most hidden units that fits, or the smallest one."""
+    sizes = usual
     if "hidden" in chosen:
         sizes = (chosen["hidden"],)
     elif chosen.get("tied") and chosen.get("embedding"):
         sizes = (chosen["embedding"],)
     models = [_architecture(chosen, facts, hidden) for hidden in sizes]
-    fitting = [arch for arch in models if weights.products(arch) <= wanted]
-    return fitting[-1] if fitting else models[0]
+    arch = [models[0], *filter(fits, models)][-1]
+    chosen |= {"hidden": arch.hidden, "embedding": arch.embedding}
+    return arch
 
 
 def _architecture(chosen: Mapping[str, Any], facts: Facts, hidden: int) -> Architecture:
     """Architecture with this number of hidden units."""
-    tied = chosen.get("tied", False)
+    tied, source = chosen.get("tied", False), facts.source
     wide = tied or facts.vocab > MAX_CHARACTERS or facts.tokenizer == BPE
-    embedding = chosen.get("embedding", hidden if wide else min(EMBEDDING, hidden))
-    return Architecture(chosen["cell"], facts.vocab, hidden, chosen["layers"], embedding, tied)
+    usual = hidden if wide and source is None else min(EMBEDDING, hidden)
+    return Architecture(
+        *(chosen["cell"], facts.vocab, hidden, chosen["layers"]),
+        *(chosen.get("embedding", usual), tied),
+        source_vocab=0 if source is None else source.vocab,
+        attention=chosen.get("attention") == ADDITIVE,
+    )
 
 
 def _useful_passes(chosen: Mapping[str, Any], facts: Facts, products: int) -> float:
@@ -262,12 +336,10 @@ def _choose_optimizer(chosen: dict[str, Any], facts: Facts, updates: float) -> N
     if "recurrent_lr" in kind.takes:
         recurrent = min(1.0, RECURRENT / times) * chosen["lr"]
         chosen.setdefault("recurrent_lr", float(f"{recurrent:.3g}"))
-    chosen.setdefault("schedule", "cosine")
     if "weight_decay" in kind.takes:
         mean_rate = chosen["lr"] / (2 if chosen["schedule"] == "cosine" else 1)
         decay = _weight_decay(facts, updates * mean_rate, chosen["lr"] / one)
         chosen.setdefault("weight_decay", decay)
-    chosen.setdefault("warmup", WARMUP)
 
 
 def _weight_decay(facts: Facts, rates: float, times: float) -> float:
@@ -306,25 +378,34 @@ def _described(settings: Settings, facts: Facts) -> list[str]:
 
     The speeds and passes used for the choice are omitted: they belong to another model.
     """
+    source, vocab = facts.source, f"a vocabulary of {facts.vocab:,}"
     layers = counted(settings.layers, "layer")
     inputs = f"an embedding of {settings.embedding}" if settings.embedding else "one-hot input"
+    model = f"{settings.cell}, {layers} of {settings.hidden} units, "
     end = "" if settings.minutes is None else f"{counted(settings.minutes, 'minute')}, "
     end += "" if settings.epochs is None else f"at most {counted(settings.epochs, 'epoch')}, "
+    rates = f"learning rate {settings.lr:g}"
+    if settings.recurrent_factor != 1:
+        rates += f", {settings.recurrent_lr:g} in recurrent layers"
+    training = f"training: {end}{settings.optimizer}, {rates}, {settings.schedule} schedule, "
+    if source is not None:
+        attention = "attention, " if settings.attention == ADDITIVE else ""
+        return [
+            f"tokens: {settings.tokenizer} in sources, a vocabulary of {source.vocab:,}; "
+            f"{settings.target_tokenizer} in targets, {vocab}",
+            f"model: encoder and decoder, {model}{attention}{inputs}",
+            f"{training}batches of {settings.batch_size} of {source.pairs:,} pairs",
+        ]
     order = "" if settings.lines else f"{settings.batching} "
     sequences = "lines" if settings.lines else f"sequences of {settings.seq_len} tokens"
     between = "" if settings.layers == 1 else f"{settings.dropout:g} between layers, "
     most = "at most " if settings.minutes is not None else ""
     read = "" if settings.epochs is None else f"{most}{settings.epochs:,} times the "
-    rates = f"learning rate {settings.lr:g}"
-    if settings.recurrent_factor != 1:
-        rates += f", {settings.recurrent_lr:g} in recurrent layers"
     units = {CHAR: "", BPE: "byte pairs"}.get(facts.tokenizer, f"{facts.tokenizer}s")
     return [
-        *([f"tokens: {units}, a vocabulary of {facts.vocab:,}"] if units else []),
-        f"model: {settings.cell}, {layers} of {settings.hidden} units, {inputs}, "
-        f"{settings.precision} precision",
-        f"training: {end}{settings.optimizer}, {rates}, {settings.schedule} schedule, "
-        f"{order}batches of {settings.batch_size} {sequences}",
+        *([f"tokens: {units}, {vocab}"] if units else []),
+        f"model: {model}{inputs}, {settings.precision} precision",
+        f"{training}{order}batches of {settings.batch_size} {sequences}",
         f"regularization: dropout {between}{settings.input_dropout:g} on the embedding and "
         f"{settings.output_dropout:g} on outputs, weight decay {settings.weight_decay or 0:g}, for "
         f"{read}{facts.tokens:,} tokens",

@@ -1,18 +1,14 @@
 """Results of a training in words."""
 
-import shlex
 from pathlib import Path
 
 from elman.data import splits
-from elman.experiments.pair_training import PairTraining
 from elman.experiments.train import Training
 from elman.model.metrics import Evaluation, in_digits, perplexity
 from elman.runs.results import place_in_words
 from elman.training.history import best_epoch
 
 LEAST_SHARE = 0.00005  # of unknown tokens that is shown: 0.01%
-SAMPLE_TOKENS, SAMPLE_TEMPERATURE = 200, 0.5  # of the text that a report ends with
-LINES = 20  # that the next command writes
 
 
 def results_in_words(training: Training, test: Evaluation | None) -> list[str]:
@@ -27,9 +23,7 @@ def results_in_words(training: Training, test: Evaluation | None) -> list[str]:
     unknown = []
     if max(shares.values()) >= LEAST_SHARE:
         unknown = [_line("unknown tokens", splits.shares_in_words(shares))]
-    quality = []
-    if isinstance(training, PairTraining):
-        quality = [_line(name, value) for name, value in training.quality().items()]
+    quality = training.samples.quality()
     name, place = place_in_words(best, last.epoch, training.settings.by_time)
     return [
         f"{'':12}{'bits/char':>12}{'perplexity':>12}{'nats/token':>12}",
@@ -37,7 +31,7 @@ def results_in_words(training: Training, test: Evaluation | None) -> list[str]:
         *(_losses(part, found.bits_per_character, found.loss) for part, found in parts.items()),
         "",
         *unknown,
-        *quality,
+        *map(_line, quality, quality.values()),
         _line(f"best {name}", place),
         _line("seconds", f"{last.seconds:.1f}"),
         _line("tokens per second", f"{speeds[len(speeds) // 2]:,.0f}"),
@@ -47,21 +41,6 @@ def results_in_words(training: Training, test: Evaluation | None) -> list[str]:
 def run_in_words(folder: Path) -> str:
     """Line with the place of a run."""
     return _line("run", str(folder))
-
-
-def next_command(training: Training, folder: Path) -> str:
-    """Command that writes with the model of a run: a target, new lines, or a text."""
-    run = shlex.quote(str(folder))
-    if isinstance(training, PairTraining):
-        return f"elman translate {run} {shlex.quote(training.examples()[0])}"
-    if training.codec.lines:
-        return f"elman generate {run} --lines {LINES} --unique --new"
-    lines = training.codec.text(training.prefix()).strip().split("\n")
-    prefix = lines[-1].strip()
-    words = f"{run} {shlex.quote(prefix if prefix.isprintable() and prefix else ' ')}"
-    if run.startswith("-") or prefix.startswith("-"):  # which would be read as an option
-        return f"elman generate --temperature {SAMPLE_TEMPERATURE} -- {words}"
-    return f"elman generate {words} --temperature {SAMPLE_TEMPERATURE}"
 
 
 def _line(name: str, value: str) -> str:

@@ -133,7 +133,7 @@ class Session:
         """
         callbacks = [*self.training.logs(self.folder), checkpoints, *self.conduct.callbacks]
         if self.conduct.sample_every is not None:
-            callbacks.append(self.training.samples(self.conduct.sample_every))
+            callbacks.append(self.training.shown(self.conduct.sample_every))
         return callbacks
 
     def finish(self) -> Evaluation | None:
@@ -171,7 +171,7 @@ def begin(
             atomic.check_new(folder)
         run_folder.check_writable(folder)
         choice = choose(with_shards(given, workers.size), workers.size)
-        training = _kind(choice.settings)(choice, workers)
+        training = Training(choice, workers)
         with run_folder.new_training(folder, training.run_settings, numbered) as folder:
             return Session(training, folder, conduct, workers, tell).fit()
 
@@ -196,17 +196,8 @@ def _resume(
                     "another ",
                     Option("out"),
                 )
-        training = _kind(kept.settings).from_settings(kept, workers)
+        training = Training.from_settings(kept, workers)
         return Session(training, folder, conduct, workers, tell).fit()
-
-
-def _kind(settings: Settings) -> type[Training]:
-    """Class of a training with these settings."""
-    if not settings.pairs:
-        return Training
-    from elman.experiments.pair_training import PairTraining
-
-    return PairTraining
 
 
 @contextmanager

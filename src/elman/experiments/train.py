@@ -1,59 +1,50 @@
 """A training from settings to result, without a command line."""
 
 import logging
-import math
 import platform
 from collections.abc import Callable
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
+from elman.book.text_file import TextFile
+from elman.data.pair_texts import PairTexts
 from elman.data.sizes import Size
 from elman.data.text import Text
 from elman.errors import ElmanError
 from elman.experiments.choice import Choice, again, batches_of
+from elman.experiments.samples import SAMPLE_TEMPERATURE, PairSamples, TextSamples
 from elman.files.long_work import showing
 from elman.files.memory import peak_memory_mb
 from elman.inference.evaluation import evaluate_tokens
-from elman.inference.language_model import generate
-from elman.inference.sampling import Sampler
 from elman.logs.tensorboard import TensorBoard
 from elman.model import weights
-from elman.model.cell_checks import fingerprint
-from elman.model.metrics import Evaluation
+from elman.model.metrics import Evaluation, bits_per_character
 from elman.model.optimizers import Optimizer
 from elman.model.options import ModelOptions
-from elman.model.registry import cell_named
 from elman.runs import run, run_folder
 from elman.runs.frameworks import count_gpus
 from elman.runs.records import RunSettings, TrainingRecord
 from elman.runs.settings import Settings
 from elman.setting_fields import values_of
-from elman.text.codec import Codec
-from elman.text.tokenizers import Ids
+from elman.text.codec import PADDING, Codec
 from elman.training.callback import Callback
 from elman.training.checkpoint import Checkpoint
 from elman.training.history import best_epoch
 from elman.training.progress import Samples
-from elman.training.schedule import Best, Schedule
+from elman.training.schedule import Best, Learned, Schedule
 from elman.training.time_limit import SHARE_OF_TIME
 from elman.training.workers.processes import ONE_WORKER, Workers
 from elman.training.workers.sharded import Shards
-from elman.valid_values import MAX_EPOCHS, TIME_MACHINE
+from elman.valid_values import ADDITIVE, MAX_EPOCHS
 
 log = logging.getLogger("elman")
-
-SAMPLE_TOKENS, SAMPLE_LINES = 100, 5  # shown during training
-SAMPLE_TEMPERATURE = 0.8  # as in elman generate
-BOOKS_PREFIX = "it has"
-PREFIX_SEARCH, PREFIX_TOKENS = 1 << 20, 64  # ids to search for a prefix; its maximum length
 
 
 class Training:
     """A training in the module of its framework. All user input is validated.
 
-    Call `fit` to train, then `sample`, `test` and `write` for the results.
+    Call `fit` to train, then `samples`, `test` and `write` for the results.
     """
 
     def __init__(self, choice: Choice, workers: Workers = ONE_WORKER) -> None:
@@ -62,28 +53,29 @@ class Training:
         origin = choice.origin
         self.settings = settings
         self.framework = choice.framework
-        self._parts = workers.size if settings.partition_optimizer else 1
         self.trainer = _trainer(settings, self.framework, workers)
-        self.data = self._read(choice)
-        _warn(choice.text, workers)
-        self.run_settings = RunSettings(
-            settings,
-            **_digests(self.data),
-            init_sha256=None if origin is None else origin.sha256,
+        self.data = _data(choice)
+        self.codec: Codec = self.data.codec
+        if isinstance(choice.text, Text) and workers.rank == 0:
+            _warn(choice.text)
+        sha256 = None if origin is None else origin.sha256
+        self.run_settings = RunSettings.of(
+            *(settings, self.data),
+            init_sha256=sha256,
             reasons=[*choice.reasons],
             given=choice.given,
-            cell_fingerprint=fingerprint(cell_named(settings.cell)),
         )
-        self.model = self._model(None if origin is None else origin.values)
-
-    def _read(self, choice: Choice) -> Any:
-        """Data set of the framework."""
-        return _data(choice)
-
-    @property
-    def codec(self) -> Codec:
-        """Codec of the text."""
-        return cast(Codec, self.data.codec)
+        source = self.codec.source
+        vocab, source_vocab = len(self.codec.vocab), 0 if source is None else len(source.vocab)
+        self.arch = settings.architecture(vocab, source_vocab)
+        parts = workers.size if settings.partition_optimizer else 1
+        # Weights, their gradients and the optimizer's state; after an epoch, a copy of the best.
+        kept = 1 + settings.numbers / parts
+        weights.require_memory(self.arch, kept + 1 + kept)
+        values = weights.initial(self.arch, settings.seed) if origin is None else origin.values
+        self.model = self._build(values)
+        kind = TextSamples if self.codec.source is None else PairSamples
+        self.samples = kind(self.model, self.data, settings.seed)
 
     @classmethod
     def from_settings(cls, kept: RunSettings, workers: Workers = ONE_WORKER) -> "Training":
@@ -103,47 +95,29 @@ class Training:
                 raise ElmanError(f"{' or '.join(names)} {told}")
         return training
 
-    def _model(self, values: weights.Weights | None) -> Any:
-        """The model with these weights, or with initial ones."""
+    def _build(self, values: weights.Weights) -> Any:
+        """The model with these weights."""
         settings = self.settings
-        arch = settings.architecture(len(self.data.vocab))
-        # Weights, their gradients and the optimizer's state; after an epoch, a copy of the best.
-        kept = 1 + settings.numbers / self._parts
-        weights.require_memory(arch, kept + 1 + kept)
-        values = weights.initial(arch, settings.seed) if values is None else values
-        return self.framework.build(arch, values, **build_options(settings))
+        if self.codec.source is None:
+            return self.framework.build(self.arch, values, **build_options(settings))
+        return self.framework.build_seq2seq(
+            *(self.arch, values),
+            tgt_pad=self.codec.vocab[PADDING],
+            lr=settings.lr,
+            dropout=settings.dropout,
+            seed=settings.seed,
+        )
 
     def fit(self, *callbacks: Callback, resume: Checkpoint | None = None) -> None:
         """Train, from a checkpoint if one is given; the model gets the best epoch's weights."""
-        own = (
-            Schedule(self.settings.schedule, self.settings.warmup),
-            Best(self.settings.patience),
-        )
-        self.trainer.callbacks = (*own, *callbacks)
+        settings = self.settings
+        own = Schedule(settings.schedule, settings.warmup), Best(settings.patience)
+        ends = [Learned()] if settings.pairs else []
+        self.trainer.callbacks = (*own, *ends, *callbacks)
         self.trainer.fit(self.model, self.data, resume=resume)
 
-    def sample(self, tokens: int = 20, temperature: float = 0.0, seed: int = 0) -> str:
-        """A text that begins with the first words of the training part; for the book, "it has".
-
-        A model of lines writes one line. At temperature 0, each token is the most likely one.
-        """
-        return continued(self.model, self.codec, self.prefix(), tokens, temperature, seed)
-
-    def written(self, tokens: int = SAMPLE_TOKENS, temperature: float = SAMPLE_TEMPERATURE) -> str:
-        """A sample, or a few lines of a model of lines."""
-        number = SAMPLE_LINES if self.codec.lines else 1
-        return "\n".join(self.sample(tokens, temperature, seed) for seed in range(number))
-
-    def prefix(self) -> list[int]:
-        """Ids that samples begin with."""
-        if self.codec.lines:
-            return self.codec.start
-        if self.settings.text == TIME_MACHINE:
-            return self.codec.prefix_ids(BOOKS_PREFIX)
-        return _first_words(self.data.train, self.codec)
-
-    def samples(self, every: float) -> Samples:
-        """Callback that shows a text or a few lines, once in this number of epochs."""
+    def shown(self, every: float) -> Samples:
+        """Callback that shows samples, once in this number of epochs."""
         return Samples(self._compiled_sample(), every)
 
     def logs(self, folder: Path) -> list[Callback]:
@@ -156,10 +130,10 @@ class Training:
         return [TensorBoard(folder / run_folder.TENSORBOARD, self._compiled_sample())]
 
     def _compiled_sample(self) -> Callable[[], str]:
-        """Function that writes a text or a few lines."""
+        """Function that writes samples."""
         with showing("compiling"):  # before the timing of the training starts
-            self.sample(1, SAMPLE_TEMPERATURE)
-        return self.written
+            self.samples.one(1, SAMPLE_TEMPERATURE)
+        return self.samples.written
 
     def validation(self) -> Evaluation:
         """Validation of the epoch whose weights were kept, on the tokens that were read."""
@@ -168,9 +142,7 @@ class Training:
 
     def training_bits(self, loss: float) -> float:
         """Bits per character of the training part for a loss in nats per token."""
-        if self.trainer.in_bits is None:
-            return loss / math.log(2)
-        return float(self.trainer.in_bits[0](loss))
+        return bits_per_character(loss, self.data.trained())
 
     @cached_property
     def _validated(self) -> Size:
@@ -189,7 +161,7 @@ class Training:
         With a time limit, a tenth of it is used. Also return the share of the part that was read; a
         notice reports it.
         """
-        if self.settings.text == TIME_MACHINE or self.data.test_tokens is None:
+        if not isinstance(self.data, TextFile) or self.data.test_tokens is None:
             return None
         seconds = SHARE_OF_TIME * self.trainer.max_seconds
         part = self.data.test_tokens
@@ -214,40 +186,10 @@ class Training:
 
     def write(self, folder: Path) -> None:
         """Fill `folder` with the run, except for the curves."""
-        run.write(
-            folder,
-            self.framework.architecture(self.model),
-            self.framework.export_weights(self.model),
-            self.codec,
-            self.settings.precision,
-            self._record(),
-            self.trainer.history,
-        )
-
-
-def continued(
-    model: Any, codec: Codec, prefix: list[int], tokens: int, temperature: float, seed: int
-) -> str:
-    """A text that begins with the ids of a prefix; a single line for a model of lines."""
-    sampler = Sampler(temperature, excluded=(codec.vocab.unk,))
-    ids = [*prefix, *generate(model, prefix, tokens, sampler, seed)]
-    return codec.written(ids)
-
-
-def _first_words(training: Ids, codec: Codec) -> list[int]:
-    """First ids of a training part, up to the end of a word, without unknown symbols."""
-    ids = training[:PREFIX_SEARCH]
-    unk = codec.vocab.unk
-    found: list[int] = ids[ids != unk][:PREFIX_TOKENS].tolist()
-    texts = [codec.text(found[:number]) for number in range(1, len(found) + 1)]
-    for number, (text, longer) in enumerate(pairwise(texts), 1):
-        if (
-            len(text) >= len(BOOKS_PREFIX)
-            and not text[-1].isspace()
-            and longer[len(text) :][:1].isspace()
-        ):
-            return found[:number]
-    return found[: len(BOOKS_PREFIX)] or [int(unk == 0)]  # any id except the unknown symbol
+        framework, source = self.framework, self.codec.source
+        export = framework.export_weights if source is None else framework.seq2seq_weights
+        how = self.codec, self.settings.precision, self._record(), self.trainer.history
+        run.write(folder, self.arch, export(self.model), *how)
 
 
 def build_options(settings: Settings) -> dict[str, Any]:
@@ -274,8 +216,13 @@ def _data(choice: Choice) -> Any:
     """Data set of the framework."""
     settings = choice.settings
     framework = choice.framework
-    if choice.text is not None:
-        return framework.TextFile.of(choice.text, batches_of(settings))
+    if isinstance(text := choice.text, PairTexts):
+        whole_sources = settings.attention != ADDITIVE
+        codec = text.codec(settings.seq_len)
+        own = settings.batch_size, settings.seed, whole_sources
+        return framework.PairsFile.of(text, codec, *own)
+    if text is not None:
+        return framework.TextFile.of(text, batches_of(settings))
     data = framework.TimeMachine(
         settings.batch_size, settings.seq_len, edition=settings.edition, seed=settings.seed
     )
@@ -287,20 +234,9 @@ def _data(choice: Choice) -> Any:
     return data
 
 
-def _warn(text: Text | None, workers: Workers) -> None:
-    """Warn about a text in one process. Several read a store without comparing its parts."""
-    if text is None or workers.rank > 0:
-        return
+def _warn(text: Text) -> None:
+    """Warn about a text. Several processes read a store without comparing its parts."""
     if text.shared:
         text.warn_of_unknown()
     else:
         text.warn()
-
-
-def _digests(data: Any) -> dict[str, str]:
-    """Digests of the text and of the files of its other parts."""
-    return {
-        "text_sha256": data.text_sha256,
-        "val_sha256": data.val_sha256,
-        "test_sha256": data.test_sha256,
-    }

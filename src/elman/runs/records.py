@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from elman.data.sizes import Size
 from elman.errors import ElmanError, require_at_least, require_at_most, require_one_of
 from elman.files import json_files
 from elman.model import weights
-from elman.model.cell_checks import check_fingerprint
+from elman.model.cell_checks import check_fingerprint, fingerprint
 from elman.model.cells import CellError
 from elman.model.options import SINGLE, check_precision
 from elman.model.registry import cell_named
@@ -41,6 +41,18 @@ class RunSettings:
 
     def __post_init__(self) -> None:
         check_fingerprint(cell_named(self.settings.cell), self.cell_fingerprint)
+
+    @classmethod
+    def of(cls, settings: Settings, data: Any, **more: Any) -> Self:
+        """Settings of a training on a data set of a framework, and `more` fields."""
+        return cls(
+            settings,
+            data.text_sha256,
+            val_sha256=data.val_sha256,
+            test_sha256=data.test_sha256,
+            cell_fingerprint=fingerprint(cell_named(settings.cell)),
+            **more,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

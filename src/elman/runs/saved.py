@@ -12,9 +12,7 @@ from elman.book.time_machine import TimeMachine
 from elman.errors import ElmanError
 from elman.files import atomic
 from elman.model import weights
-from elman.model.cell_checks import fingerprint
 from elman.model.options import SINGLE
-from elman.model.registry import cell_named
 from elman.model.weights import DECODER, ENCODER, PAIR_CELL, Architecture, Weights
 from elman.runs import run
 from elman.runs.records import TrainingRecord
@@ -64,13 +62,10 @@ def record_of(model: Any, architecture: Architecture, module: Any) -> TrainingRe
     settings = _settings(given | {"framework": module.__name__.rpartition(".")[2]})
     best = any(isinstance(callback, Best) for callback in trainer.callbacks)
     val_loss, validations = trainer.validation
-    return TrainingRecord(
+    return TrainingRecord.of(
         settings,
-        data.text_sha256,
-        val_sha256=data.val_sha256,
-        test_sha256=data.test_sha256,
+        data,
         given=sorted(given),
-        cell_fingerprint=fingerprint(cell_named(settings.cell)),
         epoch=(best_epoch(history) if best else history[-1]).epoch,
         framework_version=module.version(),
         python_version=platform.python_version(),

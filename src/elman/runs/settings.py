@@ -38,6 +38,7 @@ from elman.setting_fields import (
 )
 from elman.terms import Option, preparing
 from elman.valid_values import (
+    ADDITIVE,
     ATTENTION,
     BATCHING,
     DEVICES,
@@ -301,11 +302,13 @@ class Settings(
         """True if only the time limit ends the training."""
         return self.minutes is not None and self.epochs is None
 
-    def architecture(self, vocab: int) -> "Architecture":
-        """Architecture of a model with this size of vocabulary."""
+    def architecture(self, vocab: int, source_vocab: int = 0) -> "Architecture":
+        """Architecture of a model with these sizes of its vocabulary and of its source's."""
         from elman.model.weights import Architecture
 
-        return Architecture(vocab=vocab, **values_of(self, SizeSettings))
+        attention = self.attention == ADDITIVE
+        own = values_of(self, SizeSettings)
+        return Architecture(vocab=vocab, source_vocab=source_vocab, attention=attention, **own)
 
 
 def check_given(given: Mapping[str, Any]) -> None:
