@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from elman.data.prepare import prepare
+from elman.data.store import prepare
 from elman.errors import ElmanError
 from elman.numpy import TextFile, TimeMachine
 from elman.text import time_machine

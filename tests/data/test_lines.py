@@ -17,8 +17,8 @@ from elman import load, save
 from elman.data import orders
 from elman.data.batches import SequenceBatches
 from elman.data.orders import ByLength
-from elman.data.prepare import prepare
 from elman.data.sequences import Sequences, padded_steps
+from elman.data.store import prepare
 from elman.errors import ElmanError
 from elman.inference import evaluation
 from elman.inference.evaluation import evaluate, evaluate_tokens, tokens_of
@@ -349,7 +349,7 @@ MEMORY = """
 import re
 from pathlib import Path
 from elman.data import orders, sequences
-from elman.data.prepare import prepare
+from elman.data.store import prepare
 from elman.numpy import TextFile
 
 # As if the texts were larger.

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from elman.data import parts
-from elman.data.prepare import prepare
+from elman.data.store import prepare
 from elman.data.tokenization import tokenize
 from elman.errors import ElmanError
 from elman.numpy import TextFile

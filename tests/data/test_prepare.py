@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from elman.data import store, token_writer, tokenization
-from elman.data.prepare import prepare
+from elman.data.store import prepare
 from elman.errors import ElmanError
 from elman.inference.language_model import CompiledModel
 from elman.text import text_files
@@ -207,7 +207,7 @@ import elman.data.orders as windows
 import elman.data.sequences as sequences
 from elman.text import text_files
 from elman.inference.evaluation import evaluate
-from elman.data.prepare import prepare
+from elman.data.store import prepare
 from elman.numpy import TextFile
 from tests.data.test_prepare import Guess
 

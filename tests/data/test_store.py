@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from elman import load, save
 from elman.data import store
 from elman.data.parts import SPLIT, Shares, Sources
-from elman.data.prepare import prepare
+from elman.data.store import prepare
 from elman.data.token_writer import PartSize, Tokens, smallest_dtype
 from elman.data.tokenization import TokenSettings, tokenize, tokenize_sources
 from elman.errors import ElmanError
@@ -29,9 +29,8 @@ from elman.model.weights import Architecture, initial
 from elman.numpy import RNN, RNNLM, TextFile, Trainer, build
 from elman.text import text_files
 from elman.text.codec import Codec
-from elman.text.spelling import Unknown
 from elman.text.tokenizers import TOKENIZERS
-from elman.text.vocab import Vocab
+from elman.text.vocab import Unknown, Vocab
 
 TOKENIZER_NAMES = ("char", "byte", "word", "bpe")
 texts = st.text(st.characters(exclude_categories=["Cs"]))
@@ -76,7 +75,8 @@ def test_a_store_is_as_good_as_the_text(
             np.testing.assert_array_equal(mine, other)
             assert [array.dtype for array in mine] == [np.int64, np.int64]
     assert kept.codec == read.codec
-    tested = [(data.test_tokens.characters, data.test_tokens.utf8_bytes) for data in (kept, read)]
+    sizes = (data.test_tokens.size for data in (kept, read))
+    tested = [(size.characters, size.utf8_bytes) for size in sizes]
     assert tested[0] == tested[1]
     if not read.unknown["test part"][0]:
         rest = read.codec.text(read.test[1:])
@@ -96,8 +96,8 @@ def test_ids_and_vocabulary_are_those_of_the_whole_text(name: str, text: str, si
     assert read.ids.tolist() == wanted[tokens]
     assert read.ids.dtype == smallest_dtype(len(wanted))
     if tokens:
-        assert read.characters == len(used.join(tokens[1:]))
-        assert read.utf8_bytes == sum(map(used.size, tokens[1:]))
+        assert read.size.characters == len(used.join(tokens[1:]))
+        assert read.size.utf8_bytes == sum(map(used.size, tokens[1:]))
     tested = tokens[round(len(tokens) * 0.9) + 1 :]
     size = read.parts[2]
     assert size.utf8_bytes == sum(map(used.size, tested))
@@ -308,7 +308,7 @@ def test_line_ends_change_nothing_of_what_is_read(
     for other in (kept, tokenized(windows, name)):
         assert other.codec.vocab.idx_to_token == same.codec.vocab.idx_to_token
         np.testing.assert_array_equal(other.ids, same.ids)
-        facts = ("characters", "utf8_bytes", "parts", "sources_sha256")
+        facts = ("size", "parts", "sources_sha256")
         for fact in facts:
             assert getattr(other, fact) == getattr(same, fact)
     model = build(arch := Architecture("rnn", len(kept.codec.vocab), 4), initial(arch))

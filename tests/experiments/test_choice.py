@@ -8,7 +8,7 @@ import pytest
 
 import elman.numpy
 from elman.data import tokenization
-from elman.data.prepare import prepare
+from elman.data.store import prepare
 from elman.errors import ElmanError
 from elman.experiments import choice, recipe
 from elman.experiments.choice import choose

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 import elman
-from elman.data.prepare import prepare
 from elman.data.sizes import Size
+from elman.data.store import prepare
 from elman.errors import ElmanError
 from elman.files import atomic
 from elman.inference import language_model

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import elman
-from elman.data import prepare
+from elman.data import store
 from elman.errors import ElmanError
 from elman.inference import evaluation, language_model
 from elman.inference.sampling import Sampler
@@ -149,7 +149,7 @@ def texts_and_runs() -> Calls:
         "load, precision": (elman.load, {"folder": saved(), "precision": "single"}),
         "framework_module": (elman.framework_module, {"name": "numpy"}),
         "prepare": (
-            lambda **given: prepare.prepare([text()], Path("store"), **given),
+            lambda **given: store.prepare([text()], Path("store"), **given),
             {"tokenizer": "char", "vocab_size": 9, "min_freq": 1, "newlines": "keep"},
         ),
         "download": (download, {"url": "http://example.org/a", "folder": text("none")}),

@@ -7,7 +7,7 @@ from typing import Any
 
 from spoiling import STORY, Chance
 
-from elman.data.prepare import prepare
+from elman.data.store import prepare
 from elman.experiments import train
 from elman.experiments.choice import settled
 from elman.files import atomic

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import elman
-from elman.data import prepare, store
+from elman.data import store
 from elman.errors import ElmanError
 from elman.inference.evaluation import evaluate
 from elman.inference.language_model import generate
@@ -183,10 +183,10 @@ def test_a_codec_and_what_contradicts_it_are_refused(story: Path, tmp_path: Path
         TextFile(str(story), 8, 16, "char", codec=codec)
     with pytest.raises(ElmanError, match=r"codec must be a Codec, such as model\.codec, got Vocab"):
         TextFile(str(story), 8, 16, codec=codec.vocab)  # type: ignore[arg-type]
-    prepare.prepare([str(story)], tmp_path / "chars", "char", None)
+    store.prepare([str(story)], tmp_path / "chars", "char", None)
     with pytest.raises(ElmanError, match="chars has other tokens than the model: give the text"):
         TextFile(str(tmp_path / "chars"), 8, 16, codec=codec)
-    prepare.prepare([str(story)], tmp_path / "words", "word", None)
+    store.prepare([str(story)], tmp_path / "words", "word", None)
     data = TextFile(str(tmp_path / "words"), 8, 16, "word", codec=codec)
     kept = store.read(tmp_path / "words")
     np.testing.assert_array_equal(data.train, kept.part(0).ids)

@@ -14,9 +14,8 @@ from elman.model.weights import Architecture, initial
 from elman.numpy import TextFile, build
 from elman.text.codec import Codec
 from elman.text.lines import LineReader
-from elman.text.spelling import Spelling
 from elman.text.tokenizers import CODE_POINTS, tokenizer
-from elman.text.vocab import Vocab
+from elman.text.vocab import Spelling, Vocab
 
 tokens = st.lists(st.text(st.sampled_from("abé 時"), min_size=1, max_size=5), max_size=20)
 

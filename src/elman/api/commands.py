@@ -143,7 +143,7 @@ def prepare(
     - `text`, `more_texts`: as in `elman.train`; an iterator is read once.
     - `out`: folder of the store to make.
     """
-    from elman.data import prepare as preparing
+    from elman.data import store
     from elman.files.long_work import no_report
     from elman.training.progress import reading
 
@@ -152,7 +152,7 @@ def prepare(
     parts = {"val": val, "test": test, "split": split}
     with tempfile.TemporaryDirectory(prefix="elman-") as folder, shows as report:
         given = settings_of(text, more_texts, parts, Path(folder))
-        facts = preparing.prepare(
+        facts = store.prepare(
             [given["text"], *given.get("more_texts", ())],
             *(path, tokenizer, vocab_size, min_freq, newlines, report),
             *(parse_split(given.get("split")), given.get("val"), given.get("test"), lines),

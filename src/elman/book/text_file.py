@@ -8,7 +8,7 @@ from typing import Self
 import numpy as np
 
 from elman.book.data_module import DataModule
-from elman.data import splits
+from elman.data import sizes
 from elman.data.batch_settings import BatchSettings
 from elman.data.batches import Batch, Convert, Loader, SequenceBatches
 from elman.data.parts import PARTS, Sources
@@ -172,7 +172,7 @@ class TextFile(DataModule):
 
         NaN if processes share a store: each reads only its part.
         """
-        return math.nan if self.text.shared else splits.entropy_of(self.train)
+        return math.nan if self.text.shared else sizes.entropy_of(self.train)
 
     @property
     def mean_line(self) -> float:

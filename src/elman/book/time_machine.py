@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elman.book.data_module import DataModule
-from elman.data import splits
+from elman.data import sizes
 from elman.data.batches import Minibatches
 from elman.data.orders import check_window
 from elman.data.sizes import Size
@@ -132,7 +132,7 @@ class TimeMachine(DataModule):
         """Loss in nats per token of a model based only on token frequencies; NaN without ids."""
         if self._ids is None:  # the book's own constructor sets other attributes
             return math.nan
-        return splits.entropy_of(self._ids[: self.num_train + self.num_steps])
+        return sizes.entropy_of(self._ids[: self.num_train + self.num_steps])
 
     def get_dataloader(self, train: bool) -> Minibatches:
         """Return the minibatches for training, reshuffled in each epoch, or for validation."""

@@ -98,7 +98,7 @@ def prepare(
     `elman train` and `elman evaluate` read the store instead of the texts.
     """
     from elman.data.parts import parse_split
-    from elman.data.prepare import prepare
+    from elman.data.store import prepare
     from elman.training.progress import reading
 
     with reading() as shown:

@@ -17,9 +17,9 @@ from elman.errors import ElmanError, shortened
 from elman.files.paths import as_path
 from elman.files.regular import open_regular
 from elman.text.codec import END, Codec, ended, of_pairs, tokenizer_of_pairs
-from elman.text.spelling import Spelling
 from elman.text.text_files import STDIN, check_path
 from elman.text.tokenizers import Tokenizer
+from elman.text.vocab import Spelling
 
 log = logging.getLogger("elman")
 
@@ -90,7 +90,7 @@ class PairTexts:
         ends = sum(tokens[-1] == END for tokens in targets)
         characters = sum(map(len, texts)) + ends
         utf8_bytes = sum(len(text.encode()) for text in texts) + ends
-        spelling = float(Spelling(vocab).costs(unknown).sum()) if unknown else 0.0
+        spelling = float(Spelling(vocab).costs(unknown).sum())
         return Size(sum(map(len, targets)), characters, utf8_bytes, len(unknown), spelling)
 
 

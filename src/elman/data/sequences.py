@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from elman.data.token_writer import memory_mapped
 from elman.errors import ElmanError
-from elman.files.mapped import check_whole, drop_pages
+from elman.files.memory import check_whole, chunks, drop_pages, memory_mapped
 from elman.files.paths import os_error
 
 CHUNK_IDS = 1 << 20  # to search for line ends at a time
@@ -192,12 +191,8 @@ def _line_ends(ids: NDArray[Any], line_end: int) -> NDArray[np.int64]:
     """Places of line ends, mapped into memory from a temporary file."""
     try:
         with tempfile.TemporaryFile() as file:
-            for start in range(0, len(ids), CHUNK_IDS):
-                check_whole(ids)
-                file.write(
-                    (np.flatnonzero(ids[start : start + CHUNK_IDS] == line_end) + start).data
-                )
-                drop_pages(ids)
+            for number, some in enumerate(chunks(ids, CHUNK_IDS)):
+                file.write((np.flatnonzero(some == line_end) + number * CHUNK_IDS).data)
             file.flush()
             ends = memory_mapped(file, np.dtype(np.int64))
     except OSError as error:

@@ -1,22 +1,29 @@
-"""Token stores: folders that contain a text of any size as token ids, and its vocabulary."""
+"""Token stores: folders that contain a text of any size as token ids, and its vocabulary.
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+A store is prepared in a hidden folder next to its path, renamed when it is complete.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from elman.data.parts import PARTS
-from elman.data.token_writer import ID_DTYPES, IDS, PartSize, Tokens, memory_mapped
+from elman.data.parts import PARTS, Sources
+from elman.data.token_writer import ID_DTYPES, IDS, PartSize, Tokens
+from elman.data.tokenization import TokenSettings, suitable_tokens, tokenize_sources
 from elman.errors import ElmanError
-from elman.files import json_files, regular
-from elman.files.mapped import check_whole, drop_pages
+from elman.files import atomic, json_files, regular
+from elman.files.long_work import Report, no_report
+from elman.files.memory import chunks, memory_mapped
 from elman.terms import Call
-from elman.text import codec
+from elman.text import codec, text_files
 from elman.text.codec import TOKENIZER_FILE, VOCAB_FILE, Codec
-from elman.text.spelling import Unknown
-from elman.text.tokenizers import Ids, check_newlines
+from elman.text.text_files import STDIN
+from elman.text.tokenizers import UNIVERSAL, Ids, check_newlines
+from elman.text.vocab import Unknown
 from elman.valid_values import MAX_VOCAB_SIZE
 
 FORMAT = 5
@@ -24,6 +31,7 @@ METADATA = "store.json"
 FILES = (IDS, METADATA, VOCAB_FILE, TOKENIZER_FILE)
 MAX_METADATA_BYTES = 1 << 16
 CHECKED_IDS = 1 << 22  # at a time
+COPY = "standard input"  # a file of it, while a store is made
 
 
 @dataclass(frozen=True)
@@ -50,7 +58,67 @@ class StoreMetadata:
         check_newlines(self.newlines)
 
 
-def write(folder: Path, tokens: Tokens) -> StoreMetadata:
+def prepare(
+    paths: Sequence[str],
+    out: Path,
+    tokenizer: str | None = None,
+    vocab_size: int | None = None,
+    min_freq: int | None = None,
+    newlines: str = UNIVERSAL,
+    report: Report = no_report,
+    split: Sequence[float] | None = None,
+    val: str | None = None,
+    test: str | None = None,
+    lines: bool = False,
+) -> StoreMetadata:
+    """Make a store of one or more texts, read in order; `-` is standard input.
+
+    `vocab_size`, `min_freq`, `newlines`, `split`, `val`, `test` and `lines` are as in `TextFile`,
+    and so is `tokenizer`; without it, the tokens are chosen for the text.
+    """
+    settings = TokenSettings(tokenizer, vocab_size, min_freq, newlines, lines)
+    settings.complete()  # raises for invalid values
+    given = [*paths, val, test]
+    if given.count(STDIN) > 1:
+        raise ElmanError("standard input can only be read once, got - twice: give one")
+    Sources.of(paths, split, val, test)
+    if STDIN in given:
+        text_files.standard_input()  # raises if it is closed
+    with atomic.new_folder(out) as folder:
+
+        def read(path: str) -> str:
+            return str(_copy_stdin(folder, report)) if path == STDIN else path
+
+        others = (None if path is None else read(path) for path in (val, test))
+        sources = Sources.of([*map(read, paths)], split, *others)
+        if tokenizer is None and vocab_size is None and min_freq is None:
+            settings = replace(settings, **suitable_tokens(sources, lines))
+        tokens = tokenize_sources(sources, settings, report, folder)
+        if not len(tokens.ids):
+            raise ElmanError("the input contains no text: give one of some thousand characters")
+        with open(folder / IDS, "r+b", opener=regular.open_no_follow) as file:
+            os.fsync(file.fileno())
+        (folder / COPY).unlink(missing_ok=True)
+        metadata = _write(folder, tokens)
+        del tokens  # Windows cannot rename a folder with a mapped file
+        return metadata
+
+
+def _copy_stdin(folder: Path, report: Report) -> Path:
+    """Copy standard input to a file."""
+    path = folder / COPY
+    done = 0
+    with path.open("xb") as file:
+        while content := text_files.standard_input().read(text_files.BLOCK_BYTES):
+            file.write(content)
+            done += len(content)
+            report("copying", done, 0)
+    if not done:
+        raise ElmanError("standard input is empty: give a text of some thousand characters or more")
+    return path
+
+
+def _write(folder: Path, tokens: Tokens) -> StoreMetadata:
     """Write all files of a store except the ids; they are already in `folder`."""
     own = tokens.codec
     metadata = StoreMetadata(
@@ -62,9 +130,9 @@ def write(folder: Path, tokens: Tokens) -> StoreMetadata:
         tokens.ids.dtype.name,
         len(tokens.ids),
         tokens.parts,
-        tokens.characters,
-        tokens.utf8_bytes,
-        tokens.unknown,
+        tokens.size.characters,
+        tokens.size.utf8_bytes,
+        tokens.size.unknown,
         tokens.sources_sha256,
     )
     codec.write(folder, own)
@@ -90,9 +158,7 @@ def read(folder: Path, checked: bool = True) -> Tokens:
     tokens = Tokens(
         _read_ids(folder / IDS, metadata, checked),
         stored,
-        metadata.characters,
-        metadata.utf8_bytes,
-        metadata.unknown,
+        PartSize(metadata.tokens, metadata.characters, metadata.utf8_bytes, metadata.unknown),
         metadata.parts,
         metadata.sources_sha256,
     )
@@ -131,13 +197,11 @@ def _read_ids(path: Path, metadata: StoreMetadata, checked: bool) -> Ids:
                 f"{size:,}: prepare the store again"
             )
         ids = memory_mapped(file, dtype)
-    for start in range(0, len(ids) if checked else 0, CHECKED_IDS):
-        check_whole(ids)
-        if ids[start : start + CHECKED_IDS].max() >= metadata.vocab:
+    for some in chunks(ids, CHECKED_IDS) if checked else ():
+        if some.max() >= metadata.vocab:
             raise ElmanError(
                 f"{path} contains ids above {metadata.vocab - 1}: prepare the store again"
             )
-        drop_pages(ids)
     return ids
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
-from elman.data import splits, store
+from elman.data import sizes, store
 from elman.data.parts import PARTS, Sources, enough_tokens
 from elman.data.sequences import Sequences
 from elman.data.token_writer import PartSize, Tokens
@@ -107,11 +107,11 @@ class Text:
         """Warn about parts with many unknown tokens, and about parts that differ."""
         self.warn_of_unknown()
         others = {part: self.ids(part) for part in PARTS[1:]}
-        splits.warn_of_order(self.ids("training"), others, self.codec.vocab)
+        sizes.warn_of_order(self.ids("training"), others, self.codec.vocab)
 
     def warn_of_unknown(self) -> None:
         """Warn about parts with many unknown tokens."""
-        splits.warn_of_unknown(self.unknown)
+        sizes.warn_of_unknown(self.unknown)
 
 
 def read_text(sources: Sources, settings: TokenSettings, shared: bool = False) -> Text:

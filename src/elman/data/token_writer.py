@@ -9,7 +9,6 @@ import math
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from io import BufferedRandom, BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,11 @@ from numpy.typing import NDArray
 
 from elman.data.parts import PARTS, SPLIT, Shares, part_ends
 from elman.errors import ElmanError
-from elman.files import regular
+from elman.files.memory import memory_mapped
 from elman.text.codec import Codec
-from elman.text.spelling import Spelling, Unknown
 from elman.text.text_files import LINE_END, by_part
 from elman.text.tokenizers import UNIVERSAL, Ids, Tokenizer
-from elman.text.vocab import Vocab
+from elman.text.vocab import Spelling, Unknown, Vocab
 from elman.valid_values import MAX_VOCAB_SIZE
 
 IDS = "ids.bin"
@@ -41,7 +39,8 @@ def smallest_dtype(tokens: int) -> np.dtype[Any]:
 class PartSize:
     """Size of a part of a text: all its tokens, and facts about the text after the first token.
 
-    These are `characters`, `utf8_bytes`, and the unknown tokens with their sizes.
+    These are `characters`, `utf8_bytes`, and the unknown tokens with their sizes. Nothing predicts
+    the first token.
     """
 
     tokens: int = 0
@@ -54,18 +53,15 @@ class PartSize:
 class Tokens:
     """A text as the ids of a codec, (tokens,): training, validation and test part in this order.
 
-    `characters`, `utf8_bytes` and `unknown` measure the text after its first token, since nothing
-    predicts that token; `parts` measures each part in the same way. `sources_sha256` are digests of
-    the training texts, and of the validation and the test text if they are separate files, or "".
-    With a codec of lines, the ids of each part are the ids of its lines, each followed by a line
-    end, after a leading line end.
+    `size` measures the whole text, and `parts` each part. `sources_sha256` are digests of the
+    training texts, and of the validation and the test text if they are separate files, or "". With
+    a codec of lines, the ids of each part are the ids of its lines, each followed by a line end,
+    after a leading line end.
     """
 
     ids: Ids
     codec: Codec
-    characters: int
-    utf8_bytes: int
-    unknown: Unknown
+    size: PartSize
     parts: tuple[PartSize, PartSize, PartSize]
     sources_sha256: tuple[str, str, str]
 
@@ -73,14 +69,8 @@ class Tokens:
         """Tokens of one part (training, validation or test) with its size."""
         size = self.parts[number]
         start = sum(each.tokens for each in self.parts[:number])
-        return replace(
-            self,
-            ids=self.ids[start : start + size.tokens],
-            characters=size.characters,
-            utf8_bytes=size.utf8_bytes,
-            unknown=size.unknown,
-            parts=(size, PartSize(), PartSize()),
-        )
+        ids = self.ids[start : start + size.tokens]
+        return replace(self, ids=ids, size=size, parts=(size, PartSize(), PartSize()))
 
 
 @dataclass
@@ -192,33 +182,31 @@ class TokenWriter:
 
         The ids are those of `codec`, or of one with the vocabulary of the training part.
         """
-        parts = self._part_tokens()
-        tokens = self._encoder.tokens
+        tokens, parts = self._encoder.tokens, self._part_tokens()
+        counts, firsts = self._counts(parts)
         if codec is None:
-            vocab = self._training_vocab(parts[0])
+            vocab = self._training_vocab(counts[0])
             codec = Codec(vocab, self.tokenizer, False, newlines, self._lines)
-        vocab = codec.vocab
-        dtype = smallest_dtype(len(vocab))
-        table = vocab.encode(tokens).astype(dtype)
-        sizes = _Sizes(parts, self.tokenizer, tokens, vocab)
+        dtype = smallest_dtype(len(codec.vocab))
+        table = codec.vocab.encode(tokens).astype(dtype)
         with (folder / IDS).open("x+b") if folder else tempfile.TemporaryFile() as file:
             for ids in self._chunks():
                 file.write(table[ids].data)
-                sizes.add(ids)
             file.flush()
             translated = memory_mapped(file, dtype)
+        measure = _Measure(self.tokenizer, tokens, codec.vocab)
+        whole = counts.sum(0)
+        for part, first in firsts.items():
+            counts[part, first] -= 1
+        whole[[*firsts.values()][:1]] -= 1
         training, validation, test = (
             "" if digest is None else digest.hexdigest() for digest in self._digests
         )
-        return Tokens(
-            translated,
-            codec,
-            self._characters,
-            self._utf8_bytes,
-            sizes.unknown(),
-            sizes.parts(),
-            (training, validation, test),
+        one, two, three = map(measure.size, parts, counts)
+        size = PartSize(
+            sum(parts), self._characters, self._utf8_bytes, measure.size(0, whole).unknown
         )
+        return Tokens(translated, codec, size, (one, two, three), (training, validation, test))
 
     def _part_tokens(self) -> list[int]:
         """Number of tokens of each part."""
@@ -226,11 +214,24 @@ class TokenWriter:
         first, second = (text, text) if self._lines else part_ends(text, self._shares)
         return [first, second - first + validation, text - second + test]
 
-    def _training_vocab(self, training: int) -> Vocab:
-        """Vocabulary of the first `training` tokens."""
+    def _counts(self, parts: Sequence[int]) -> tuple[NDArray[np.int64], dict[int, int]]:
+        """Occurrences of each token in each part, (parts, tokens), and the first token of each."""
+        counts = np.zeros((len(parts), len(self._encoder)), np.int64)
+        firsts: dict[int, int] = {}
+        ends = np.cumsum(parts)
+        for ids in self._chunks():
+            for part, inside in enumerate(np.split(ids, ends[:-1].clip(0, len(ids)))):
+                if len(inside):
+                    firsts.setdefault(part, int(inside[0]))
+                    counts[part] += np.bincount(inside, minlength=counts.shape[1])
+            ends -= len(ids)
+        return counts, firsts
+
+    def _training_vocab(self, counts: NDArray[np.int64]) -> Vocab:
+        """Vocabulary of a training part with these occurrences of each token."""
         tokens = self._encoder.tokens
-        counts = self._counts(training, len(tokens))
         if self._lines:  # every model of lines needs the line end
+            counts = counts.copy()
             counts[self._encoder.line_ids([""])] = np.iinfo(np.int64).max
         # Most words are rare; counting them in a dict would take too much memory.
         frequent = np.flatnonzero(counts >= self.tokenizer.min_freq)
@@ -242,16 +243,6 @@ class TokenWriter:
             )
         return vocab
 
-    def _counts(self, training: int, distinct: int) -> NDArray[np.int64]:
-        """Occurrences of each of the `distinct` tokens among the first `training` tokens."""
-        counts = np.zeros(distinct, np.int64)
-        for ids in self._chunks():
-            counts += np.bincount(ids[:training], minlength=distinct)
-            training -= min(training, len(ids))
-            if not training:
-                break
-        return counts
-
     def _chunks(self) -> Iterator[Ids]:
         """Yield the ids by first occurrence, part by part."""
         for runs in self._runs:
@@ -261,82 +252,25 @@ class TokenWriter:
                     yield np.fromfile(self._file, run.dtype, min(CHUNK_IDS, run.length - start))
 
 
-class _Lacking:
-    """Tokens of a text that are not in a vocabulary, counted among ids by first occurrence.
+class _Measure:
+    """Sizes of a text's tokens, by first occurrence, and costs of those not in a vocabulary."""
 
-    - `sizes`: characters and bytes of each token of the text, (2, tokens).
-    """
-
-    def __init__(self, tokens: Sequence[str], vocab: Vocab, sizes: NDArray[np.int32]) -> None:
-        lacking = [n for n, token in enumerate(tokens) if token not in vocab]
-        self._places = np.full(len(tokens), -1, np.int32)
-        self._places[lacking] = np.arange(len(lacking))
-        self._sizes = sizes[:, lacking].astype(np.int64)
-        self._costs = np.empty(0)
-        if lacking:
-            self._costs = Spelling(vocab).costs([tokens[n] for n in lacking])
-
-    def counts(self, ids: Ids) -> NDArray[np.int64]:
-        """Occurrences of each of them among some ids."""
-        if not len(self._costs):
-            return np.zeros(0, np.int64)
-        places = self._places[ids]
-        return np.bincount(places[places >= 0], minlength=len(self._costs))
-
-    def measured(self, counts: NDArray[np.int64]) -> Unknown:
-        """Measure all occurrences together, so that the order of tokens does not change a bit."""
-        characters, utf8_bytes = (self._sizes @ counts).tolist()
-        nats = math.fsum((self._costs * counts).tolist())
-        return Unknown(int(counts.sum()), characters, utf8_bytes, nats)
-
-
-class _Sizes:
-    """Sums of token sizes for each part of a text, without the first token of each part."""
-
-    def __init__(
-        self, parts: Sequence[int], used: Tokenizer, tokens: Sequence[str], vocab: Vocab
-    ) -> None:
-        self._lengths = parts
-        self._read = 0
-        measures = (used.characters, used.size)
+    def __init__(self, used: Tokenizer, tokens: Sequence[str], vocab: Vocab) -> None:
         self._sizes = np.array(
-            [np.fromiter(map(size, tokens), np.int32, len(tokens)) for size in measures]
+            [np.fromiter(map(size, tokens), np.int64) for size in (used.characters, used.size)]
         )
-        self._sums = np.zeros((len(parts), len(measures)), np.int64)
-        self._lacking = _Lacking(tokens, vocab, self._sizes)
-        none = self._lacking.counts(np.empty(0, np.int64))
-        self._unknown = [none for _ in parts]
-        self._all = none
+        lacking = [n for n, token in enumerate(tokens) if token not in vocab]
+        self._lacking = np.array(lacking, np.int64)
+        self._costs = Spelling(vocab).costs([tokens[n] for n in lacking])
 
-    def add(self, ids: Ids) -> None:
-        """Add the next ids of the text."""
-        self._all = self._all + self._lacking.counts(ids if self._read else ids[1:])
-        begin = -self._read
-        for number, tokens in enumerate(self._lengths):
-            inside = ids[max(0, begin + 1) : max(0, begin + tokens)]
-            for measure, size in enumerate(self._sizes):
-                self._sums[number, measure] += int(size[inside].sum())
-            self._unknown[number] = self._unknown[number] + self._lacking.counts(inside)
-            begin += tokens
-        self._read += len(ids)
+    def size(self, tokens: int, counts: NDArray[np.int64]) -> PartSize:
+        """Size of a part with `tokens` tokens; `counts` are the occurrences without the first one.
 
-    def unknown(self) -> Unknown:
-        """Unknown tokens of the whole text, without its first token."""
-        return self._lacking.measured(self._all)
-
-    def parts(self) -> tuple[PartSize, PartSize, PartSize]:
-        """The size of each part."""
-        one, two, three = (
-            PartSize(tokens, characters, utf8_bytes, self._lacking.measured(counts))
-            for tokens, (characters, utf8_bytes), counts in zip(
-                self._lengths, self._sums.tolist(), self._unknown, strict=True
-            )
-        )
-        return one, two, three
-
-
-def memory_mapped(file: BufferedRandom | BufferedReader, dtype: np.dtype[Any]) -> Ids:
-    """Ids of an open file, read from disk on access."""
-    if not regular.size(file):
-        return np.empty(0, dtype)  # an empty file cannot be mapped
-    return np.memmap(file, dtype, "r")
+        All are measured together, so that the order of tokens does not change a bit.
+        """
+        characters, utf8_bytes = (self._sizes @ counts).tolist()
+        counts = counts[self._lacking]
+        sizes = self._sizes[:, self._lacking] @ counts
+        nats = math.fsum((self._costs * counts).tolist())
+        unknown = Unknown(int(counts.sum()), int(sizes[0]), int(sizes[1]), nats)
+        return PartSize(tokens, characters, utf8_bytes, unknown)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from elman.data import splits
+from elman.data import sizes
 from elman.experiments.train import Training
 from elman.model.metrics import Evaluation, in_digits, perplexity
 from elman.runs.results import place_in_words
@@ -22,7 +22,7 @@ def results_in_words(training: Training, test: Evaluation | None) -> list[str]:
     shares |= {part: found.unknown_share for part, found in parts.items()}
     unknown = []
     if max(shares.values()) >= LEAST_SHARE:
-        unknown = [_line("unknown tokens", splits.shares_in_words(shares))]
+        unknown = [_line("unknown tokens", sizes.shares_in_words(shares))]
     quality = training.samples.quality()
     name, place = place_in_words(best, last.epoch, training.settings.by_time)
     return [

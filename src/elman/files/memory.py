@@ -1,13 +1,19 @@
-"""Memory limits of the process, and reuse of freed memory."""
+"""Memory limits of the process, reuse of freed memory, and arrays in memory-mapped files."""
 
+import mmap
 import os
 import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedRandom, BufferedReader
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
+from elman.errors import ElmanError
 
 CGROUP, MOUNTED = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
@@ -90,3 +96,51 @@ def peak_memory_mb() -> int | None:
     except ModuleNotFoundError:
         return None
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 10**6  # bytes on macOS
+
+
+def memory_mapped(file: BufferedRandom | BufferedReader, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Numbers of an open file, read from disk on access."""
+    if not os.fstat(file.fileno()).st_size:
+        return np.empty(0, dtype)  # an empty file cannot be mapped
+    return np.memmap(file, dtype, "r")
+
+
+def chunks(array: NDArray[Any], size: int) -> Iterator[NDArray[Any]]:
+    """Yield an array, which may be mapped, `size` numbers at a time, in bounded memory.
+
+    Raises an ElmanError if the file of a mapped array has been truncated.
+    """
+    for start in range(0, len(array), size):
+        check_whole(array)
+        yield array[start : start + size]
+        drop_pages(array)
+
+
+def drop_pages(array: NDArray[Any]) -> None:
+    """Free the memory of the pages read through a mapped array; they are read again on demand.
+
+    Other arrays are left unchanged.
+    """
+    file = _mapped_file(array)
+    if file is not None and sys.platform != "win32":
+        file.madvise(mmap.MADV_DONTNEED)
+
+
+def check_whole(array: NDArray[Any]) -> None:
+    """Raise an ElmanError if the file of a mapped array has been truncated.
+
+    Reading past the end of a mapped file would kill the process (SIGBUS).
+    """
+    file = _mapped_file(array)
+    if file is not None and file.size() < len(file):
+        raise ElmanError(
+            f"the file of token ids was truncated while it was read, from {len(file):,} bytes to "
+            f"{file.size():,}: prepare the store again"
+        )
+
+
+def _mapped_file(array: NDArray[Any]) -> mmap.mmap | None:
+    base: Any = array
+    while base is not None and not isinstance(base, mmap.mmap):
+        base = getattr(base, "base", None)
+    return base

@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elman import html_tables
-from elman.data import splits, store, tokenization
+from elman.data import sizes, store, tokenization
 from elman.data.sizes import Size, occurrences
 from elman.data.token_writer import Tokens
 from elman.errors import ElmanError
 from elman.files.long_work import showing
-from elman.files.mapped import check_whole, drop_pages
+from elman.files.memory import chunks
 from elman.inference import language_model, scoring
 from elman.inference.language_model import Steps
 from elman.model.metrics import Evaluation
@@ -68,9 +68,9 @@ def evaluate_on(model: Any, text: TextLike, edition: str | None = None) -> Evalu
     """
     tokens = tokens_of(text, model.codec, edition)
     if model.codec.clean and not (in_memory.is_named(text) and text == TIME_MACHINE):
-        splits.warn_of_cleaning()
+        sizes.warn_of_cleaning()
     result = evaluate_tokens(model, tokens)
-    splits.warn_of_unknown({"text": (result.unknown, result.tokens)})
+    sizes.warn_of_unknown({"text": (result.unknown, result.tokens)})
     return result
 
 
@@ -110,7 +110,7 @@ def evaluate_tokens(
     size = Size.of(tokens)
     if number < size.tokens:
         counts = occurrences(ids[1 : number + 1], len(tokens.codec.vocab))
-        size = Size.of_counts(counts, tokens.codec, tokens.unknown)
+        size = Size.of_counts(counts, tokens.codec, tokens.size.unknown)
     return Evaluation.of(total, size)
 
 
@@ -128,10 +128,8 @@ def _nll_of_lines(
     """
     total, tokens, until = 0.0, 0, time.perf_counter() + seconds
     rest = np.empty(0, np.int64)
-    for start in range(0, len(ids), CHUNK_IDS):
-        check_whole(ids)
-        rest = np.concatenate([rest, ids[start : start + CHUNK_IDS]]).astype(np.int64)
-        drop_pages(ids)
+    for some in chunks(ids, CHUNK_IDS):
+        rest = np.concatenate([rest, some]).astype(np.int64)
         ends = np.flatnonzero(rest == ids[0])
         starts, lengths = ends[:-1], np.diff(ends) + 1
         known = lengths > 2  # there is no line between two parts

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elman.errors import ElmanError, require_at_least
-from elman.files.mapped import check_whole, drop_pages
+from elman.files.memory import check_whole, drop_pages
 from elman.inference.sampling import Sampler
 from elman.text.codec import Codec
 from elman.text.vocab import Vocab, tokens_of

@@ -11,7 +11,7 @@ import numpy as np
 
 from elman.data import store
 from elman.errors import ElmanError, require_at_least, require_at_most
-from elman.files.mapped import drop_pages
+from elman.files.memory import chunks
 from elman.files.paths import exists
 from elman.inference.writing import write
 from elman.inference.writing_options import MAX_SAMPLES, Writing
@@ -93,9 +93,8 @@ def _text_of(folder: Path) -> Iterator[str]:
     tokens = store.read(folder)
     codec, ids, rest = tokens.codec, tokens.ids, np.empty(0, np.int64)
     end = codec.line_end
-    for start in range(0, len(ids), CHUNK_IDS):
-        rest = np.concatenate([rest, ids[start : start + CHUNK_IDS]])
-        drop_pages(ids)
+    for some in chunks(ids, CHUNK_IDS):
+        rest = np.concatenate([rest, some])
         ends = np.flatnonzero(rest == end)
         whole = int(ends[-1]) + 1 if len(ends) else 0
         yield codec.text(rest[:whole].tolist())

@@ -1,7 +1,6 @@
 """Lines of a text as token ids, each a separate sequence between a start and an end symbol."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -10,9 +9,9 @@ from numpy.typing import NDArray
 
 from elman.errors import ElmanError
 from elman.text.codec import Codec
-from elman.text.spelling import Spelling
 from elman.text.text_files import line_blocks
 from elman.text.tokenizers import Units, clean, with_newlines
+from elman.text.vocab import Spelling
 
 MAX_LINE_CHARACTERS = 1 << 24
 MAX_NUMBERED_TOKENS = 1 << 17  # distinct tokens that a reader caches
@@ -42,6 +41,7 @@ class LineReader:
     def __init__(self, codec: Codec) -> None:
         self.codec = codec
         self.border = codec.border  # before and after each line: it has ended, as the one before
+        self._spelling = Spelling(codec.vocab)
         self._number_anew()
 
     def _number_anew(self) -> None:
@@ -118,10 +118,6 @@ class LineReader:
         lacking = before + np.flatnonzero(self._table[before:] == self.codec.vocab.unk)
         self._costs = np.concatenate([self._costs, np.zeros(len(tokens) - before)])
         self._costs[lacking] = self._spelling.costs([tokens[n] for n in lacking.tolist()])
-
-    @cached_property
-    def _spelling(self) -> Spelling:
-        return Spelling(self.codec.vocab)
 
 
 def _sizes(values: Iterable[Any]) -> NDArray[np.int64]:

@@ -26,13 +26,12 @@ from elman.errors import (
     require_one_of,
 )
 from elman.text.text_files import LINE_END
-from elman.text.vocab import UNKNOWN, Vocab
+from elman.text.vocab import CODE_POINTS, UNKNOWN, Vocab
 from elman.valid_values import BYTE, CHAR, NEWLINES, WORD
 from elman.valid_values import TOKENIZERS as NAMES
 
 UNIVERSAL, KEEP = NEWLINES
 Ids = NDArray[Any]  # of any integer type
-CODE_POINTS = 0x110000
 
 
 class Encoder(Protocol):

@@ -1,8 +1,10 @@
-"""Vocabulary: the mapping between tokens and ids."""
+"""Vocabulary: the mapping between tokens and ids, and the cost of spelling tokens that it lacks."""
 
 import operator
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,8 @@ from elman.errors import ElmanError, require_at_least
 
 UNKNOWN = "<unk>"
 MAX_SHOWN_TOKENS = 8
+CODE_POINTS = 0x110000
+TOKENS_AT_ONCE = 1 << 16  # to spell
 
 
 class Vocab:
@@ -118,3 +122,59 @@ def read_vocab(tokens: Any, where: str, size: int) -> Vocab:
     except UnicodeEncodeError as error:
         raise ElmanError(f"cannot read {where}: it contains half a surrogate pair") from error
     return vocab
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """Tokens that are not in a vocabulary: number, characters, bytes, and nats to spell them."""
+
+    tokens: int = 0
+    characters: int = 0
+    utf8_bytes: int = 0
+    nats: float = 0.0
+
+
+class Spelling:
+    """Cost of each token in nats, given the characters of a vocabulary.
+
+    A model gives an unknown token the probability of the unknown symbol. A code for the whole text
+    must also say which token it is. Here the token is spelled: its characters, by their frequencies
+    in the vocabulary (each vocabulary token counts once), and then an end symbol. A character that
+    is not in the vocabulary is an escape symbol, followed by one of all code points. This makes
+    bits per character comparable between vocabularies.
+    """
+
+    def __init__(self, vocab: Vocab) -> None:
+        self.vocab = vocab
+
+    @cached_property
+    def _characters(self) -> NDArray[np.float64]:
+        """Cost of each code point, and of the end at last: (code points + 1,)."""
+        tokens = [token for token in self.vocab.idx_to_token if token != UNKNOWN]
+        counts = np.bincount(_code_points(tokens), minlength=CODE_POINTS)
+        total = int(counts.sum()) + len(tokens) + 2  # an end for each token and the spelled one
+        costs = np.full(CODE_POINTS + 1, np.log(total) + np.log(CODE_POINTS))
+        known = np.flatnonzero(counts)
+        costs[known] = np.log(total / counts[known])
+        costs[-1] = np.log(total / (len(tokens) + 1))
+        return costs
+
+    def costs(self, tokens: Sequence[str]) -> NDArray[np.float64]:
+        """Cost of each token in nats, (tokens,)."""
+        found = [
+            self._costs(tokens[start : start + TOKENS_AT_ONCE])
+            for start in range(0, len(tokens), TOKENS_AT_ONCE)
+        ]
+        return np.concatenate([np.empty(0), *found])
+
+    def _costs(self, tokens: Sequence[str]) -> NDArray[np.float64]:
+        lengths = np.fromiter(map(len, tokens), np.int64, len(tokens))
+        values = np.append(self._characters[_code_points(tokens)], 0.0)
+        starts = np.cumsum(lengths) - lengths
+        costs: NDArray[np.float64] = np.add.reduceat(values, starts) * (lengths > 0)
+        costs += self._characters[-1]
+        return costs
+
+
+def _code_points(tokens: Iterable[str]) -> NDArray[np.uint32]:
+    return np.frombuffer("".join(tokens).encode("utf-32-le"), "<u4")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from elman.data import splits
+from elman.data import sizes
 from elman.numpy import TextFile
 from elman.text import time_machine
 from elman.text.vocab import Vocab
@@ -43,18 +43,18 @@ def test_the_time_machine_comes_in_no_order(
 
 
 def test_a_sample_of_a_long_part_is_from_all_over_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(splits, "SAMPLED_IDS", 1 << 12)
-    monkeypatch.setattr(splits, "SAMPLE_BLOCK_IDS", 1 << 5)
+    monkeypatch.setattr(sizes, "SAMPLED_IDS", 1 << 12)
+    monkeypatch.setattr(sizes, "SAMPLE_BLOCK_IDS", 1 << 5)
     vocab = Vocab(list("abcdefgh"))
     ids = np.repeat(np.arange(len(vocab)), 5000).astype(np.uint8)
-    counts = splits.counts_of(ids, vocab)
+    counts = sizes.counts_of(ids, vocab)
     assert counts[vocab.unk] == 0
     assert counts.sum() == pytest.approx(4096 * 8 / 9, rel=0.05)
     assert counts[counts > 0].min() > 0.8 * counts.max()
-    same = splits.divergence(counts, splits.counts_of(ids[::-1], vocab), vocab)
+    same = sizes.divergence(counts, sizes.counts_of(ids[::-1], vocab), vocab)
     assert abs(same) < 0.002
-    halves = (splits.counts_of(half, vocab) for half in np.split(ids, [len(ids) // 2]))
-    assert splits.divergence(*halves, vocab) > 0.8
+    halves = (sizes.counts_of(half, vocab) for half in np.split(ids, [len(ids) // 2]))
+    assert sizes.divergence(*halves, vocab) > 0.8
 
 
 def test_more_than_one_unknown_token_in_a_hundred_gets_a_warning(
