@@ -391,7 +391,8 @@ def test_memory_does_not_grow_with_the_number_of_lines(tmp_path: Path) -> None:
 
 def test_lines_are_views_of_the_ids(tmp_path: Path) -> None:
     ids = np.array([0, 3, 4, 0, 5, 0], np.uint8)
-    lines = Sequences.of_lines(ids, 0, "training")
+    codec = Codec(Vocab(["\n", *"abc"]), "char", lines=True)
+    lines = Sequences.of_part(ids, codec, "training")
     assert lines.lengths(np.arange(2)).tolist() == [3, 2]
     batches = SequenceBatches(lines, ByLength(lines, 2, 8), np.asarray, np.int64)
     (batch,) = batches

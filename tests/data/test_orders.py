@@ -15,10 +15,9 @@ from elman.data.batches import (
     SequenceBatches,
     ShardedBatch,
     ShardedLoader,
-    _take_rows,
 )
 from elman.data.orders import Contiguous, Numbered, Order, Windows, rows_of, windows_in_stretch
-from elman.data.sequences import Sequences
+from elman.data.sequences import Sequences, take_rows
 from elman.errors import ElmanError
 from elman.model.weights import Architecture, initial
 from elman.numpy import TextFile, TimeMachine, Trainer, build
@@ -127,7 +126,7 @@ def test_order_follows_the_seed_and_changes_between_epochs() -> None:
 )
 def test_a_batch_has_the_rows_that_are_drawn(array: np.ndarray) -> None:
     rows = np.array([7, 0, 19])
-    found = _take_rows(array, rows)
+    found = take_rows(array, rows)
     assert found.dtype == array.dtype
     np.testing.assert_array_equal(found, array[rows])
 

@@ -5,9 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from elman.data.batch_settings import BatchSettings
 from elman.data.parts import Sources
-from elman.data.text import read_text
+from elman.data.text import BatchSettings, read_text
 from elman.data.tokenization import TokenSettings
 from elman.errors import ElmanError
 from elman.numpy import TextFile

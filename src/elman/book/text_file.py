@@ -9,12 +9,11 @@ import numpy as np
 
 from elman.book.data_module import DataModule
 from elman.data import sizes
-from elman.data.batch_settings import BatchSettings
 from elman.data.batches import Batch, Convert, Loader, SequenceBatches
 from elman.data.parts import PARTS, Sources
 from elman.data.sequences import Sequences
 from elman.data.sizes import Size
-from elman.data.text import Text, read_text
+from elman.data.text import BatchSettings, Text, read_text
 from elman.data.tokenization import TokenSettings
 from elman.errors import ElmanError
 from elman.text.codec import Codec

@@ -80,11 +80,15 @@ class Numbered(Order):
 
     def example(self) -> Rows:
         """The first row."""
-        return Rows(np.zeros(1, np.int64))
+        return self.rows(np.zeros(1, np.int64))
 
     def epoch(self) -> Iterator[Rows]:
         """Yield the rows of each batch of an epoch."""
-        return map(Rows, self.numbers())
+        return map(self.rows, self.numbers())
+
+    def rows(self, numbers: NDArray[np.int64]) -> Rows:
+        """Some rows, given by their numbers."""
+        return Rows(numbers)
 
     def numbers(self) -> Iterator[NDArray[np.int64]]:
         """Yield the numbers of the rows of each batch of an epoch."""
@@ -269,7 +273,7 @@ class Contiguous(Order):
             yield Rows(begins + start, min(self.steps, self.length - start), stateful=True)
 
 
-class ByLength(Order):
+class ByLength(Numbered):
     """Batches of sequences of similar length, in an order drawn anew for each epoch.
 
     Sequences are shuffled, then sorted by length within pools of some batches; the batches of a
@@ -285,18 +289,12 @@ class ByLength(Order):
         steps: int,
         rng: np.random.Generator | None = None,
     ) -> None:
-        self.sequences, self.batch_size, self.steps, self.rng = sequences, batch_size, steps, rng
+        super().__init__(len(sequences), batch_size, rng)
+        self.sequences, self.steps = sequences, steps
 
-    def __len__(self) -> int:
-        return -(-len(self.sequences) // self.batch_size)
-
-    def example(self) -> Rows:
-        """The first sequence."""
-        return self.sequences.rows(np.zeros(1, np.int64), self.steps)
-
-    def epoch(self) -> Iterator[Rows]:
-        """Yield the rows of each batch of an epoch."""
-        return (self.sequences.rows(numbers, self.steps) for numbers in self.numbers())
+    def rows(self, numbers: NDArray[np.int64]) -> Rows:
+        """Some sequences, given by their numbers."""
+        return self.sequences.rows(numbers, self.steps)
 
     def numbers(self) -> Iterator[NDArray[np.int64]]:
         """Yield the numbers of the sequences of each batch of an epoch."""
@@ -304,7 +302,7 @@ class ByLength(Order):
         rng = np.random.default_rng(seed)
         order = self._shuffled(rng)
         pool = POOL_BATCHES * self.batch_size
-        for start in range(0, len(self.sequences), pool):
+        for start in range(0, self.number, pool):
             numbers = np.asarray(order[start : start + pool])
             numbers = numbers[np.argsort(self.sequences.sort_keys(numbers), kind="stable")]
             starts = range(0, len(numbers), self.batch_size)
@@ -313,7 +311,7 @@ class ByLength(Order):
 
     def _shuffled(self, rng: np.random.Generator) -> Any:
         """Numbers of all sequences in random order, to be sliced; block by block for many."""
-        number, tokens = len(self.sequences), len(self.sequences.ids)
+        number, tokens = self.number, len(self.sequences.ids)
         if number > MAX_SHUFFLED_WINDOWS or tokens > MAX_SHUFFLED_IDS:
             return BlockShuffle(number, max(1, tokens // number), rng)
         return rng.permutation(number)

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from elman.errors import ElmanError
 from elman.files.memory import check_whole, chunks, drop_pages, memory_mapped
 from elman.files.paths import os_error
+from elman.text.codec import Codec
 
 CHUNK_IDS = 1 << 20  # to search for line ends at a time
 MAX_RESIDENT_BYTES = 1 << 25  # to read from mapped files before their pages are dropped
@@ -82,19 +83,21 @@ class Sequences:
         self._read = 0
 
     @classmethod
-    def of_lines(cls, ids: NDArray[Any], line_end: int, part: str) -> "Sequences":
-        """Lines of a part of a text, each between two line ends.
+    def of_part(cls, ids: NDArray[Any], codec: Codec, part: str) -> "Sequences":
+        """A part of a text as one sequence or, with a codec of lines, the lines of the part.
 
-        - `ids`: ids of all lines, each followed by `line_end`, after a leading `line_end`.
+        - `ids`: ids of the text, or of all lines, each followed by a line end, after a leading one.
         """
-        ends = _line_ends(ids, line_end)
+        if not codec.lines:
+            return cls(ids)
+        ends = _line_ends(ids, codec.line_end)
         if len(ends) < 2:
             raise ElmanError(
                 f"the {part} part requires a line, but too few lines differ (equal lines stay in "
                 "one part): give about 100 different lines, another split, or validation and test "
                 "files"
             )
-        return cls(ids, ends[:-1], ends[1:], line_end)
+        return cls(ids, ends[:-1], ends[1:], codec.line_end)
 
     @classmethod
     def of_rows(
@@ -159,8 +162,7 @@ class Sequences:
         check_whole(self.ids)
         if rows.lengths is None:
             windows = np.lib.stride_tricks.sliding_window_view(np.asarray(self.ids), width)
-            items = windows.view(f"V{windows.itemsize * width}")[:, 0]  # copied as one item each
-            ids: NDArray[Any] = items[rows.places].view(self.ids.dtype).reshape(-1, width)
+            ids: NDArray[Any] = take_rows(windows, rows.places)
         else:
             places = rows.places[:, None] + np.arange(width)
             ids = self.ids[np.minimum(places, len(self.ids) - 1)]
@@ -185,6 +187,16 @@ class Sequences:
                 "%d to read all",
                 *(f"{number:,}", f"{len(self):,}", part, steps, most),
             )
+
+
+def take_rows(array: Any, rows: NDArray[Any]) -> Any:
+    """array[rows], but faster: NumPy copies rows faster if each is a single item."""
+    if type(array) is not np.ndarray or array.dtype.kind not in "iu" or array.ndim != 2:
+        return array[rows]
+    if not array.shape[1] or array.strides[1] != array.itemsize:
+        return array[rows]
+    items = array.view(f"V{array.shape[1] * array.itemsize}")[:, 0]
+    return items[rows].view(array.dtype).reshape(len(rows), array.shape[1])
 
 
 def _line_ends(ids: NDArray[Any], line_end: int) -> NDArray[np.int64]:

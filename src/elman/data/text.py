@@ -1,19 +1,26 @@
-"""A text as tokens, and facts about it: its parts, their sizes, its lines. No batches."""
+"""A text as tokens, its parts, their sizes and lines, and settings of its batches."""
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from elman.data import sizes, store
+from elman.data.orders import ByLength, Contiguous, Order, Windows, windows_in_stretch
 from elman.data.parts import PARTS, Sources, enough_tokens
 from elman.data.sequences import Sequences
 from elman.data.token_writer import PartSize, Tokens
 from elman.data.tokenization import TokenSettings, tokenize_sources
-from elman.errors import ElmanError
+from elman.errors import ElmanError, require_at_least, require_one_of
 from elman.files.long_work import showing
+from elman.terms import Option
 from elman.text.tokenizers import Ids
+from elman.valid_values import BATCHING
+
+MIN_UPDATES, SUGGESTED_UPDATES = 2, 10  # in an epoch
 
 log = logging.getLogger("elman")
 
@@ -36,19 +43,16 @@ class Text:
         self.codec, self.shared = tokens.codec, shared
         self.parts = {part: tokens.part(number) for number, part in enumerate(PARTS)}
         self.sizes: dict[str, PartSize] = dict(zip(PARTS, tokens.parts, strict=True))
-        self.sequences = {part: self._sequences(part) for part in self.used}
-
-    def _sequences(self, part: str) -> Sequences:
-        """Sequences of a part: its lines, or all of it."""
-        if self.codec.lines:
-            return Sequences.of_lines(self.ids(part), self.codec.line_end, part)
-        return Sequences(self.ids(part))
+        self.has_lines = tokens.codec.lines
+        self.sequences = {
+            part: Sequences.of_part(self.ids(part), self.codec, part) for part in self.used
+        }
 
     @cached_property
     def used(self) -> tuple[str, ...]:
         """Parts that are read. Lines are drawn for the parts: a test part may have none."""
         asks_test = self.sources.shares[2] > 0 and not self.sources.is_store
-        has_test = len(self.ids("test")) > 0 or (self.codec.lines and asks_test)
+        has_test = len(self.ids("test")) > 0 or (self.has_lines and asks_test)
         return PARTS if has_test else PARTS[:2]
 
     def ids(self, part: str) -> Ids:
@@ -58,11 +62,11 @@ class Text:
     @property
     def num_lines(self) -> int:
         """Number of training lines; 0 if lines are not sequences."""
-        return len(self.sequences["training"]) if self.codec.lines else 0
+        return len(self.sequences["training"]) if self.has_lines else 0
 
     def mean_line(self, steps: int) -> float:
         """Mean number of targets in a training line, truncated to `steps`; 0 without lines."""
-        if not self.codec.lines:
+        if not self.has_lines:
             return 0.0
         return self.sequences["training"].targets(steps) / self.num_lines
 
@@ -112,6 +116,95 @@ class Text:
     def warn_of_unknown(self) -> None:
         """Warn about parts with many unknown tokens."""
         sizes.warn_of_unknown(self.unknown)
+
+
+@dataclass(frozen=True)
+class BatchSettings:
+    """Batches of a text.
+
+    - `batch_size`: windows, sequences or lines in a batch.
+    - `num_steps`: tokens in a window, or at most in a line.
+    - `batching`: random or contiguous windows; or shuffled: the training part is read in stretches
+      in random order, other parts contiguously.
+    - `seed`: seed for the boundaries and the order of the training windows.
+    """
+
+    batch_size: int
+    num_steps: int
+    batching: str = "random"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_one_of(BATCHING, batching=self.batching)
+        require_at_least(1, batch_size=self.batch_size, num_steps=self.num_steps)
+        require_at_least(0, seed=self.seed)
+
+    def check_lines(self, lines: bool) -> None:
+        """Raise an ElmanError for batches of lines that are not random."""
+        if lines and self.batching != "random":
+            raise ElmanError(
+                Option("lines"),
+                f" requires random batching, got batching {self.batching}: leave it out",
+            )
+
+    def check(self, text: Text) -> None:
+        """Raise an ElmanError if a text is too short for these batches or has no known token."""
+        self.check_lines(text.has_lines)
+        if not text.has_lines:
+            self._check_lengths(text)
+        text.require_known_tokens()
+
+    def _check_lengths(self, text: Text) -> None:
+        """Raise an ElmanError with a sufficient length for a part without a whole batch."""
+        rules = []
+        if self.batching != "contiguous":
+            needed = self.num_steps + 1
+            steps = "step" if self.num_steps == 1 else "steps"
+            rule = f"a window of {self.num_steps} {steps} needs {needed} tokens"
+            less = ", or fewer steps" if needed > 2 else ""
+            rules.append((needed, rule, less, PARTS if self.batching == "random" else PARTS[:1]))
+        if self.batching != "random":
+            needed = self.batch_size + 1
+            sequences = "sequence needs" if self.batch_size == 1 else "sequences need"
+            rule = f"{self.batch_size} {sequences} {needed} tokens"
+            rules.append((needed, rule, ", or a smaller batch" if needed > 2 else "", PARTS))
+        for of_parts in sorted(rules, reverse=True):  # a cure of the first is one of the second
+            text.require_tokens(*of_parts)
+
+    def advise(self, text: Text, updates: int) -> None:
+        """Warn about large batches that leave few updates in an epoch."""
+        sequences, found = f"{self.batch_size} lines", text.num_lines
+        better = max(1, found // SUGGESTED_UPDATES)
+        if not text.has_lines:
+            sequences = f"{self.batch_size} windows of {self.num_steps} tokens"
+            found = len(text.ids("training"))
+            better = max(1, found // (self.num_steps * SUGGESTED_UPDATES))
+        if updates <= MIN_UPDATES and better < self.batch_size:
+            log.warning(
+                "an epoch has only %s: a batch takes %s, and the training part has %d: use a "
+                "smaller batch size, such as %d",
+                "1 update" if updates == 1 else f"{updates} updates",
+                sequences,
+                found,
+                better,
+            )
+
+    def order(
+        self, sequences: Sequences, rng: np.random.Generator | None, characters: float
+    ) -> Order:
+        """Order in which a part of a text is read, drawn by `rng`.
+
+        `characters` is the mean number of a token.
+        """
+        size, steps, tokens = self.batch_size, self.num_steps, len(sequences.ids)
+        if not sequences.is_text:
+            return ByLength(sequences, size, steps, rng)
+        if self.batching == "shuffled" and rng is not None:
+            windows = windows_in_stretch(tokens, characters, size, steps)
+            return Windows(tokens, size, steps, rng, windows)
+        if self.batching != "random":
+            return Contiguous(tokens, size, steps)
+        return Windows(tokens, size, steps, rng)
 
 
 def read_text(sources: Sources, settings: TokenSettings, shared: bool = False) -> Text:

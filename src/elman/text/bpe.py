@@ -9,7 +9,7 @@ import json
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,6 @@ from elman.text.tokenizers import (
     Units,
     Words,
     cut_before_space,
-    is_continuation,
 )
 from elman.text.vocab import UNKNOWN, Vocab
 from elman.valid_values import BPE
@@ -223,8 +222,6 @@ def _tokenizer(library: Any, vocab: Vocab, pairs: list[tuple[str, str]]) -> Toke
         _join,
         partial(_encoder, made, vocab.idx_to_token),
         raw=_raw,
-        size=len,
-        characters=_characters,
         alphabet=tuple(token for token in vocab.idx_to_token if token != UNKNOWN),
         cut=cut_before_space,
         model=made.to_str(),
@@ -244,22 +241,15 @@ def _encoder(
     return BytePairs(made, vocab)
 
 
-def _characters(token: str) -> int:
-    """Number of characters that start in a token; 0 for the unknown symbol."""
-    return sum(not is_continuation(BYTES.get(ord(byte), 0x80)) for byte in token)
-
-
 def _join(tokens: Iterable[str]) -> str:
     """Join tokens to a text; "�" for bytes that are not UTF-8 and for the unknown symbol."""
-    known = {}
     raw = bytearray()
     for token in tokens:
-        if token not in known:
-            known[token] = _raw(token)
-        raw += known[token]
+        raw += _raw(token)
     return raw.decode("utf-8", errors="replace")
 
 
+@lru_cache(MAX_VOCAB_SIZE)
 def _raw(token: str) -> bytes:
     """The bytes of a token; for the unknown symbol, a byte that occurs in no text."""
     return b"\xff" if token == UNKNOWN else bytes(map(BYTES.__getitem__, map(ord, token)))

@@ -1,7 +1,7 @@
 """Codec: maps a text to token ids and back."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import accumulate, chain
+from itertools import accumulate, chain, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +132,7 @@ class Codec:
     @property
     def stops(self) -> tuple[str, ...]:
         """Texts that end every text: the line end for a model of lines."""
-        return (LINE_END,) if self.lines else ()
+        return (LINE_END,) * len(self.start)
 
     def pieces(self, blocks: Iterable[str]) -> Iterator[str] | Iterator[list[str]]:
         """Yield a text with converted line ends and cleaning, in pieces to tokenize separately.
@@ -163,10 +163,10 @@ class Codec:
                 f"the model does not know {', '.join(map(repr, unknown[:8]))} in the prefix; "
                 f"it knows {self._known()}"
             )
-        ids: list[int] = self.vocab[tokens]
-        if self.lines and self.line_end in ids:
+        ids, start = self.vocab[tokens], self.start
+        if {*start}.intersection(ids):
             raise ElmanError(f"a line must not contain a line end, got {prefix!r}: leave it out")
-        return [*self.start, *ids]
+        return [*start, *ids]
 
     def padded(self, texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
         """Ids of texts with their ends, (texts, steps), cut or padded, and their lengths, (texts,).
@@ -224,10 +224,8 @@ class Codec:
 
     def written(self, ids: Sequence[int]) -> str:
         """Text for ids that begin with a prefix: of lines, without start, up to its end."""
-        if not self.lines:
-            return self.text(ids)
-        end = ids.index(self.line_end, 1) if self.line_end in ids[1:] else len(ids)
-        return self.text(ids[1:end])
+        start = self.start
+        return self.text(takewhile(lambda index: index not in start, ids[len(start) :]))
 
     def spelling(self, index: int) -> str:
         """Token of an id on one line; control characters, backslashes and broken bytes escaped."""
@@ -291,17 +289,11 @@ def of_pairs(
 
 def write(folder: Path, codec: Codec) -> None:
     """Write the vocabularies, and the tokenizers that were learned from a text, into a folder."""
-    if codec.source is None:
-        _write(folder, "", codec)
-    else:
-        _write(folder, "", codec.source)
-        _write(folder, TARGET, codec)
-
-
-def _write(folder: Path, prefix: str, codec: Codec) -> None:
-    json_files.write(folder / (prefix + VOCAB_FILE), codec.vocab.idx_to_token)
-    if codec.tokenizer.model:
-        atomic.write(folder / (prefix + TOKENIZER_FILE), codec.tokenizer.model.encode())
+    sides = {"": codec} if codec.source is None else {"": codec.source, TARGET: codec}
+    for prefix, side in sides.items():
+        json_files.write(folder / (prefix + VOCAB_FILE), side.vocab.idx_to_token)
+        if side.tokenizer.model:
+            atomic.write(folder / (prefix + TOKENIZER_FILE), side.tokenizer.model.encode())
 
 
 def read(
@@ -312,10 +304,7 @@ def read(
     `clean`, `newlines` and `lines` are the codec's. Raises an ElmanError if the vocabulary contains
     tokens that the tokenizer cannot produce.
     """
-    path = folder / VOCAB_FILE
-    vocab = read_vocab(json_files.read(path, MAX_VOCAB_BYTES), str(path), size)
-    used = bpe.read(folder / TOKENIZER_FILE, vocab) if name == BPE else tokenizer(name)
-    return _checked(Codec(vocab, used, clean, newlines, lines), path)
+    return _read(folder, "", size, name, (), clean=clean, newlines=newlines, lines=lines)
 
 
 def read_pair(folder: Path, sizes: tuple[int, int], names: tuple[str, str], steps: int) -> Codec:
@@ -323,34 +312,27 @@ def read_pair(folder: Path, sizes: tuple[int, int], names: tuple[str, str], step
 
     The first is of the sources.
     """
-    source = _read_side(folder, "", sizes[0], names[0], OF_SOURCES, steps)
-    return _read_side(folder, TARGET, sizes[1], names[1], OF_TARGETS, steps, source)
+    source = _read(folder, "", sizes[0], names[0], OF_SOURCES, num_steps=steps)
+    return _read(folder, TARGET, sizes[1], names[1], OF_TARGETS, num_steps=steps, source=source)
 
 
-def _read_side(
-    folder: Path,
-    prefix: str,
-    size: int,
-    name: str,
-    symbols: tuple[str, ...],
-    num_steps: int,
-    source: Codec | None = None,
+def _read(
+    folder: Path, prefix: str, size: int, name: str, symbols: tuple[str, ...], **how: Any
 ) -> Codec:
-    """Read the codec of the sources, or of the targets."""
+    """Read a codec; those of pairs have `symbols`, and `how` are the fields besides the tokens."""
     path, own = folder / (prefix + VOCAB_FILE), folder / (prefix + TOKENIZER_FILE)
     vocab = read_vocab(json_files.read(path, MAX_VOCAB_BYTES), str(path), size)
     if missing := [symbol for symbol in symbols if symbol not in vocab]:
         raise ElmanError(f"{path} must have the symbol {missing[0]}")
-    used = bpe.read(own) if name == BPE else tokenizer_of_pairs(name)
-    if name == BPE and {*used.alphabet, *symbols, UNKNOWN} != {*vocab.idx_to_token}:
+    if name == BPE:
+        used = bpe.read(own, None if symbols else vocab)
+    else:
+        used = tokenizer_of_pairs(name) if symbols else tokenizer(name)
+    if used.model and {*used.alphabet, *symbols, UNKNOWN} != {*vocab.idx_to_token}:
         raise ElmanError(f"the tokens of {path} must be those of {own} and {', '.join(symbols)}")
-    return _checked(Codec(vocab, used, num_steps=num_steps, source=source), path)
-
-
-def _checked(codec: Codec, path: Path) -> Codec:
-    """A codec; an ElmanError if its tokenizer cannot produce the vocabulary of a file."""
+    codec = Codec(vocab, used, **how)
     if not _are_tokens(codec):
-        raise ElmanError(f"{path} contains tokens that are not tokens of {codec.tokenizer.name}")
+        raise ElmanError(f"{path} contains tokens that are not tokens of {used.name}")
     return codec
 
 

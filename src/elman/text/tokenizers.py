@@ -136,11 +136,6 @@ def clean(text: str) -> str:
     return re.sub("[^A-Za-z]+", " ", text).lower()
 
 
-def utf8_size(token: str) -> int:
-    """Number of bytes of a token in UTF-8."""
-    return len(token.encode())
-
-
 class Units(StrEnum):
     """Kind of the tokens of a text, for programs that split a text without elman."""
 
@@ -159,8 +154,6 @@ class Tokenizer:
     - `join`: joins tokens to a text; the inverse of `split`.
     - `raw`: UTF-8 bytes of a token; they may be part of a character.
     - `encoder`: makes an Encoder that already has the given tokens.
-    - `size`: number of UTF-8 bytes of a token.
-    - `characters`: number of characters that start in a token.
     - `alphabet`: tokens that are in every vocabulary.
     - `min_freq`: occurrences in the training text below which a token is unknown.
     - `vocab_size`: maximum size of a vocabulary, including the unknown symbol; None for no bound.
@@ -175,8 +168,6 @@ class Tokenizer:
     join: Callable[[Iterable[str]], str]
     encoder: Callable[[Iterable[str]], Encoder]
     raw: Callable[[str], bytes] = str.encode
-    size: Callable[[str], int] = utf8_size
-    characters: Callable[[str], int] = len
     alphabet: tuple[str, ...] = ()
     min_freq: int = 1
     vocab_size: int | None = None
@@ -188,6 +179,16 @@ class Tokenizer:
     def has_byte_tokens(self) -> bool:
         """True if each token represents bytes that may be part of a character."""
         return self.units in (Units.BYTES, Units.BYTE_PAIRS)
+
+    def size(self, token: str) -> int:
+        """Number of UTF-8 bytes of a token."""
+        return len(self.raw(token))
+
+    def characters(self, token: str) -> int:
+        """Number of characters that start in a token."""
+        if not self.has_byte_tokens:
+            return len(token)
+        return sum(byte & 0xC0 != 0x80 for byte in self.raw(token))  # no continuation of UTF-8
 
     def require_units(self, known: Collection[Units], program: str) -> None:
         """Raise an ElmanError unless a program can split a text like this tokenizer."""
@@ -213,16 +214,6 @@ class Tokenizer:
 def _bytes_as_characters(text: str) -> list[str]:
     """UTF-8 bytes of a text, each as the character with that code (Latin-1)."""
     return list(text.encode(errors="surrogateescape").decode("latin-1"))
-
-
-def _characters_started(token: str) -> int:
-    """Number of bytes of a token that start a character in UTF-8."""
-    return sum(not is_continuation(ord(byte)) for byte in token)
-
-
-def is_continuation(byte: int) -> bool:
-    """True for a continuation byte of UTF-8."""
-    return byte & 0xC0 == 0x80
 
 
 def _characters_as_bytes(tokens: Iterable[str]) -> str:
@@ -287,8 +278,6 @@ TOKENIZERS = {
             _characters_as_bytes,
             Bytes,
             raw=_raw_byte,
-            size=len,
-            characters=_characters_started,
             alphabet=tuple(map(chr, range(256))),
         ),
         matching(WORD, WORDS, min_freq=2),
