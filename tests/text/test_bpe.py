@@ -49,7 +49,7 @@ def test_every_text_comes_back(learned: Tokenizer, text: str) -> None:
 def test_pieces_have_the_ids_that_the_library_gives_the_whole(
     learned: Tokenizer, text: str
 ) -> None:
-    ids = learned.encoder(()).ids(text).tolist()
+    ids = learned.encoder().ids(text).tolist()
     assert ids == library_of(learned).encode(text).ids
     assert ids == learned.vocab(())[learned.split(text)]
 
@@ -110,7 +110,7 @@ def test_pieces_that_are_forgotten_are_joined_again(
     learned: Tokenizer, monkeypatch: pytest.MonkeyPatch, bound: str
 ) -> None:
     monkeypatch.setattr(bpe, bound, 3)
-    encoder = learned.encoder(())
+    encoder = learned.encoder()
     first = encoder.ids(STORY).tolist()
     assert encoder.ids("They see").tolist() == learned.vocab(())[learned.split("They see")]
     assert encoder.ids(STORY).tolist() == first
@@ -120,7 +120,7 @@ def test_few_but_long_pieces_are_forgotten_too(
     learned: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bpe, "MAX_CACHED_IDS", 1000)
-    encoder: Any = learned.encoder(())
+    encoder: Any = learned.encoder()
     for number in range(20):
         encoder.ids(f" {number:x<900}")
         assert len(encoder._ids) < 2000

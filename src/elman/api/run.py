@@ -51,11 +51,7 @@ def scores_of(model: Any, text: TextLike, adapting: "AdaptingModel | None" = Non
     from elman.inference import scoring
 
     in_memory.check(text)
-    if in_memory.is_named(text):
-        blocks = scoring.blocks_of(os.fspath(text))  # type: ignore[arg-type]
-    else:
-        blocks = in_memory.blocks_of(text)
-    scored = scoring.ScoredText(model, blocks, adapting)
+    scored = scoring.ScoredText(model, in_memory.blocks_of(text), adapting)
     found = [each for lines in scored for each in scores(lines, model.codec)]
     scored.tell_of_empty()
     scored.warn_of_unknown()

@@ -172,9 +172,10 @@ def score(
     from elman.inference import scoring
     from elman.runs.adapting import adapting
     from elman.runs.loading import load_language_model
+    from elman.text import text_files
 
     _check_rows(by, top, text)
-    blocks = scoring.blocks_of(file)
+    blocks = text_files.blocks_named(file)
     model = load_language_model(run, framework)
     scored = scoring.ScoredText(model, blocks, adapting(run, model) if dynamic else None)
     if top is not None:

@@ -97,7 +97,7 @@ class TokenWriter:
         self._shares = shares
         self._file = tempfile.TemporaryFile(dir=self.folder)  # noqa: SIM115
         self._runs: list[list[_Run]] = [[] for _ in PARTS]
-        self._encoder = tokenizer.encoder(())
+        self._encoder = tokenizer.encoder()
         self._digests: list[Any] = [hashlib.sha256(), *[None] * (len(PARTS) - 1)]
         self._characters = self._utf8_bytes = 0
         self._lines = False  # True if lines have been read

@@ -3,7 +3,6 @@
 import json
 import math
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import UnionType
@@ -129,8 +128,8 @@ def _typed(kind: Any, value: Any, name: str) -> Any:
         return None if value is None else _typed(kind, value, name)
     if is_dataclass(kind):
         return _of_fields(cast(type, kind), value, name)
-    expected, fits = FIELD_TYPES[origin or kind]
-    if not fits(value):
+    expected, parsed = FIELD_TYPES[origin or kind]
+    if not _fits(value, parsed):
         raise ElmanError(f"{name or 'it'} must be {expected}, got {_shown(value)}")
     if origin is list:
         return [_typed(of[0], item, f"{name}[{place}]") for place, item in enumerate(value)]
@@ -139,21 +138,22 @@ def _typed(kind: Any, value: Any, name: str) -> Any:
     return float(value) if kind is float else value
 
 
-FIELD_TYPES: dict[Any, tuple[str, Callable[[Any], bool]]] = {
-    str: ("a text", lambda value: isinstance(value, str)),
-    bool: ("true or false", lambda value: isinstance(value, bool)),
-    int: (
-        "a whole number below 2^63",
-        lambda value: type(value) is int and -(1 << 63) < value < 1 << 63,
-    ),
-    float: (
-        "a number",
-        lambda value: type(value) is float or (type(value) is int and abs(value) < 1 << 1023),
-    ),
-    list: ("a list", lambda value: isinstance(value, list)),
-    tuple: ("a list", lambda value: isinstance(value, list)),
-    dict: ("an object", lambda value: isinstance(value, dict)),
+FIELD_TYPES: dict[Any, tuple[str, type]] = {
+    str: ("a text", str),
+    bool: ("true or false", bool),
+    int: ("a whole number below 2^63", int),
+    float: ("a number", float),
+    list: ("a list", list),
+    tuple: ("a list", list),
+    dict: ("an object", dict),
 }
+
+
+def _fits(value: Any, kind: type) -> bool:
+    """True for a value of this type; integers fit floats, and both are bounded."""
+    if type(value) is int and kind in (int, float):
+        return -(1 << 63) < value < 1 << 63 if kind is int else abs(value) < 1 << 1023
+    return type(value) is kind
 
 
 def _tuple(of: tuple[Any, ...], value: list[Any], name: str) -> tuple[Any, ...]:

@@ -4,7 +4,6 @@ A source may have several references, such as the pronunciations of a word.
 """
 
 import math
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
@@ -25,7 +24,7 @@ from elman.files.memory import chunks
 from elman.inference import language_model, scoring
 from elman.inference.language_model import Steps
 from elman.model.metrics import Evaluation
-from elman.text import in_memory, text_files
+from elman.text import in_memory
 from elman.text.codec import Codec
 from elman.text.in_memory import TextLike
 from elman.text.time_machine import time_machine
@@ -76,16 +75,12 @@ def evaluate_on(model: Any, text: TextLike, edition: str | None = None) -> Evalu
 
 def tokens_of(text: TextLike, codec: Codec, edition: str | None = None) -> Tokens:
     """Tokens of The Time Machine, a file, a store, standard input as `-`, or a text."""
-    if not in_memory.is_named(text):
-        return _tokens(in_memory.blocks_of(text), codec)
-    if text == TIME_MACHINE:
-        return _tokens(time_machine(edition or EDITIONS[0]), codec)
-    if text == text_files.STDIN:
-        return _tokens(text_files.blocks_of_standard_input(), codec)
-    path = Path(os.fspath(text))  # type: ignore[arg-type]
-    return (
-        store.read_with(path, codec) if path.is_dir() else _tokens(text_files.blocks([path]), codec)
-    )
+    if in_memory.is_named(text):
+        if text == TIME_MACHINE:
+            return _tokens(time_machine(edition or EDITIONS[0]), codec)
+        if (path := Path(text)).is_dir():  # type: ignore[arg-type]
+            return store.read_with(path, codec)
+    return _tokens(in_memory.blocks_of(text), codec)
 
 
 def evaluate_tokens(

@@ -4,7 +4,6 @@ import heapq
 import logging
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +12,6 @@ from numpy.typing import NDArray
 from elman.errors import counted, shortened
 from elman.inference import language_model
 from elman.inference.dynamic import AdaptingModel
-from elman.text import text_files
 from elman.text.codec import Codec
 from elman.text.lines import LineReader, Lines
 from elman.text.tokenizers import clean
@@ -201,14 +199,6 @@ class ScoredText:
                 "include the spelling",
                 "; ".join([*self._unknown, *more]),
             )
-
-
-def blocks_of(file: str) -> Iterator[str]:
-    """Blocks of a text file, or of standard input for `-`."""
-    if file == text_files.STDIN:
-        return text_files.blocks_of_standard_input()
-    text_files.check_path(file)
-    return text_files.blocks([Path(file)])
 
 
 def rows(pool: ScoredLines) -> list[Row]:

@@ -138,7 +138,7 @@ def bits_on_start(trainer: Loop) -> float:
     """
     text = trainer.data.text
     part = text.parts["validation"]
-    share = min(1.0, COMPARED / max(1, part.characters))
+    share = min(1.0, COMPARED / max(1, part.size.characters))
     most = math.ceil(share * len(part.ids))
     return evaluate_tokens(trainer.model, part, most=most).bits_per_character
 

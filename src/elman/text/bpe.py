@@ -220,7 +220,7 @@ def _tokenizer(library: Any, vocab: Vocab, pairs: list[tuple[str, str]]) -> Toke
         Units.BYTE_PAIRS,
         partial(_split, made),
         _join,
-        partial(_encoder, made, vocab.idx_to_token),
+        partial(BytePairs, made, vocab.idx_to_token),
         raw=_raw,
         alphabet=tuple(token for token in vocab.idx_to_token if token != UNKNOWN),
         cut=cut_before_space,
@@ -232,13 +232,6 @@ def _split(made: "tokenizers.Tokenizer", raw_text: str) -> list[str]:
     """Split a text into tokens."""
     raw_text = raw_text.encode(errors="surrogateescape").decode(errors="replace")
     return list(made.encode(raw_text, add_special_tokens=False).tokens)
-
-
-def _encoder(
-    made: "tokenizers.Tokenizer", vocab: Sequence[str], known: Iterable[str]
-) -> "BytePairs":
-    """Make an encoder that uses the vocabulary's numbers, regardless of the known tokens."""
-    return BytePairs(made, vocab)
 
 
 def _join(tokens: Iterable[str]) -> str:
@@ -270,7 +263,7 @@ class BytePairs:
         return len(self.tokens)
 
     def _clear_cache(self) -> None:
-        self._pieces = Words(_pieces, ())
+        self._pieces = Words(_pieces)
         self._ids = np.empty(0, np.uint16)
         self._ends = np.zeros(1, np.int64)  # end of each piece's ids, after a 0
 

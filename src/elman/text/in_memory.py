@@ -9,6 +9,7 @@ from typing import Any
 
 from elman.errors import ElmanError, shortened
 from elman.files.paths import as_path, os_error
+from elman.text import text_files
 from elman.text.text_files import check_path
 
 TextLike = str | os.PathLike[str] | Iterable[str]
@@ -64,17 +65,22 @@ def check_lines(text: Any) -> None:
 
 
 def blocks_of(text: TextLike) -> Iterator[str]:
-    """Yield a text that is not a path in blocks. Each item of an iterable becomes a line.
+    """Return a text in blocks. Each item of an iterable becomes a line.
 
-    A block has several lines, as one of a file has, so that they are read and scored together.
-    Raises an ElmanError for an item that is not a string.
+    Raises an ElmanError for an item that is not a string, when its block is read.
     """
+    if is_named(text):
+        return text_files.blocks_named(os.fspath(text))  # type: ignore[arg-type]
     if isinstance(text, str):
-        yield text
-        return
+        return iter((text,))
     check_lines(text)
+    return _line_blocks(text)  # type: ignore[arg-type]
+
+
+def _line_blocks(text: Iterable[str]) -> Iterator[str]:
+    """Yield lines in blocks of several, as of a file, so that they are read and scored together."""
     lines, length = [], 0
-    for line in strings(text):  # type: ignore[arg-type]
+    for line in strings(text):
         lines.append(line if line.endswith("\n") else line + "\n")
         length += len(line)
         if length >= BLOCK_CHARACTERS:

@@ -1,7 +1,6 @@
 """Lines of a text as token ids, each a separate sequence between a start and an end symbol."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 from elman.errors import ElmanError
 from elman.text.codec import Codec
 from elman.text.text_files import line_blocks
-from elman.text.tokenizers import Units, clean, with_newlines
+from elman.text.tokenizers import clean, with_newlines
 from elman.text.vocab import Spelling
 
 MAX_LINE_CHARACTERS = 1 << 24
@@ -45,7 +44,8 @@ class LineReader:
         self._number_anew()
 
     def _number_anew(self) -> None:
-        self._encoder = self.codec.tokenizer.encoder(())
+        self._encoder = self.codec.tokenizer.encoder()
+        (self._end,) = self._encoder.line_ids([""])  # in no line
         self._table = np.empty(0, np.int64)
         self._costs = np.empty(0)  # of each token
 
@@ -89,15 +89,10 @@ class LineReader:
 
     def _ids(self, texts: list[str]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
         """Ids of all texts in sequence, and the number of tokens and the spelling of each text."""
-        if (
-            self.codec.tokenizer.units is Units.CHARACTERS
-        ):  # all at once, because no token crosses a border
-            found = self._encoder.ids("".join(texts))
-            numbers = _sizes(texts)
-        else:
-            each = list(map(self._encoder.ids, texts))
-            found = np.fromiter(chain.from_iterable(each), np.int64)
-            numbers = _sizes(each)
+        found = self._encoder.line_ids(texts)
+        is_end = found == self._end
+        numbers = np.diff(np.flatnonzero(is_end), prepend=-1) - 1
+        found = found[~is_end]
         if len(self._table) != len(self._encoder):
             self._look_up(self._encoder.tokens)
         ends = np.cumsum(numbers)

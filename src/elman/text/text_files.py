@@ -37,6 +37,14 @@ def check_path(text: str) -> None:
         raise ElmanError(f"{text} is a URL: download it first, and give the path of the file")
 
 
+def blocks_named(name: str) -> Iterator[str]:
+    """Blocks of the text file with this path, or of standard input for `-`."""
+    if name == STDIN:
+        return blocks_of_standard_input()
+    check_path(name)
+    return blocks([Path(name)])
+
+
 def blocks(
     paths: Iterable[Path],
     advance: Callable[[int], None] = lambda read: None,

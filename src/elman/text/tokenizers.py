@@ -54,10 +54,9 @@ class Encoder(Protocol):
 class Characters:
     """Encoder of characters."""
 
-    def __init__(self, tokens: Iterable[str]) -> None:
+    def __init__(self) -> None:
         self.tokens: list[str] = []
         self._numbers = np.full(CODE_POINTS, -1, np.int32)
-        self._add(np.array([ord(token) for token in tokens], np.int64))
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -70,7 +69,9 @@ class Characters:
         if not len(new):
             return ids
         distinct, places = np.unique(new, return_index=True)
-        self._add(distinct[places.argsort()])
+        distinct = distinct[places.argsort()]
+        self._numbers[distinct] = len(self.tokens) + np.arange(len(distinct))
+        self.tokens += map(chr, distinct.tolist())
         ids = self._numbers[points]
         return ids
 
@@ -78,15 +79,11 @@ class Characters:
         """Ids of the characters of some lines, each followed by the line end."""
         return self.ids(LINE_END.join([*lines, ""]))
 
-    def _add(self, points: Ids) -> None:
-        self._numbers[points] = len(self.tokens) + np.arange(len(points))
-        self.tokens += map(chr, points.tolist())
-
 
 class Bytes:
     """Encoder of UTF-8 bytes; their ids are their values."""
 
-    def __init__(self, tokens: Iterable[str]) -> None:
+    def __init__(self) -> None:
         self.tokens = list(map(chr, range(256)))
 
     def __len__(self) -> int:
@@ -104,12 +101,10 @@ class Bytes:
 class Words:
     """Encoder of the strings that `split` divides a text into."""
 
-    def __init__(self, split: Callable[[str], list[str]], tokens: Iterable[str]) -> None:
+    def __init__(self, split: Callable[[str], list[str]]) -> None:
         self._split = split
         self._numbers: defaultdict[str, int] = defaultdict()
         self._numbers.default_factory = self._numbers.__len__
-        for token in tokens:
-            self._numbers[token]
 
     @property
     def tokens(self) -> list[str]:
@@ -153,7 +148,7 @@ class Tokenizer:
     - `split`: splits a text into tokens.
     - `join`: joins tokens to a text; the inverse of `split`.
     - `raw`: UTF-8 bytes of a token; they may be part of a character.
-    - `encoder`: makes an Encoder that already has the given tokens.
+    - `encoder`: makes an Encoder without tokens.
     - `alphabet`: tokens that are in every vocabulary.
     - `min_freq`: occurrences in the training text below which a token is unknown.
     - `vocab_size`: maximum size of a vocabulary, including the unknown symbol; None for no bound.
@@ -166,7 +161,7 @@ class Tokenizer:
     units: Units
     split: Callable[[str], list[str]]
     join: Callable[[Iterable[str]], str]
-    encoder: Callable[[Iterable[str]], Encoder]
+    encoder: Callable[[], Encoder]
     raw: Callable[[str], bytes] = str.encode
     alphabet: tuple[str, ...] = ()
     min_freq: int = 1
