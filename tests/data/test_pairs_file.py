@@ -8,9 +8,10 @@ import pytest
 
 from elman.book import translation
 from elman.book.translation import PairsFile
-from elman.data import pair_texts
-from elman.data.pair_texts import read_pairs
+from elman.data.text import read_pair_texts
 from elman.errors import ElmanError
+from elman.text import in_memory
+from elman.text.in_memory import read_pairs
 
 
 def file_of(folder: Path, content: str | bytes) -> str:
@@ -64,7 +65,7 @@ def test_merges_are_learned_from_the_training_pairs_only(tmp_path: Path) -> None
     held = {n for n in range(40) if zlib.crc32(str(n).encode()) < 0.25 * (1 << 32)}
     content = "".join(f"{n}\t{'held' if n in held else 'learned'}\n" for n in range(40))
     path.write_text(content)
-    texts = pair_texts.read_pair_texts(path, ("char", "bpe"), 0.25)
+    texts = read_pair_texts(path, ("char", "bpe"), 0.25)
     split = texts.tokenizers[1].split
     assert (split("learned"), split("held")) == (["learned"], [*"held"])
 
@@ -111,7 +112,7 @@ def test_a_large_file_a_missing_one_and_wrong_options_are_refused(
         PairsFile(path, 4, val_share=1)
     with pytest.raises(ElmanError, match="num steps must be 1 or more, got 0"):
         PairsFile(path, 4, num_steps=0)
-    monkeypatch.setattr(pair_texts, "MAX_FILE_BYTES", 10)
+    monkeypatch.setattr(in_memory, "MAX_FILE_BYTES", 10)
     with pytest.raises(ElmanError, match="a file of pairs has at most 10 bytes, got"):
         PairsFile(path, 4)
 

@@ -14,7 +14,6 @@ from elman.api.options import TrainOptions
 from elman.api.run import scores_of
 from elman.api.signatures import with_options
 from elman.api.training import settings_of
-from elman.data.pair_texts import PairsLike
 from elman.data.parts import parse_split
 from elman.errors import ElmanError, printable
 from elman.files.paths import as_path
@@ -25,7 +24,7 @@ from elman.model.metrics import Evaluation
 from elman.runs.frameworks import framework_module
 from elman.runs.settings import CHOSEN, Settings
 from elman.text import in_memory
-from elman.text.in_memory import TextLike
+from elman.text.in_memory import PairsLike, TextLike
 from elman.valid_values import FRAMEWORKS, TIME_MACHINE, VERSION
 
 TITLE_WIDTH, WIDTH = 16, 100  # characters of the first column of facts, and of a line

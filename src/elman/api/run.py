@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from elman import html_tables
 from elman.api.temporary import TemporaryFolder
-from elman.data.pair_texts import PairsLike
 from elman.errors import ElmanError
 from elman.files import atomic, regular
 from elman.files.paths import as_path
@@ -22,7 +21,7 @@ from elman.inference.translation import PairModel, Translation
 from elman.model.metrics import Evaluation
 from elman.runs import describe, records, results, run, run_folder, runs
 from elman.text import in_memory
-from elman.text.in_memory import TextLike
+from elman.text.in_memory import PairsLike, TextLike
 from elman.training.curve_files import Picture
 from elman.training.history import Epoch
 

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from elman.book.data_module import DataModule
 from elman.data.batches import Loader, SequenceBatches
 from elman.data.orders import ByLength
-from elman.data.pair_texts import PairTexts, read_pair_texts
 from elman.data.sequences import Sequences
 from elman.data.sizes import Size
+from elman.data.text import PairTexts, read_pair_texts
 from elman.errors import ElmanError, require_at_least, require_number, require_one_of
 from elman.files.download import DATA_URL, download, sha1
 from elman.files.paths import as_path, user_cache

@@ -181,12 +181,16 @@ class Sequences:
     def tell_cut(self, part: str, steps: int) -> None:
         """Warn if lines of a part are longer than training and validation read."""
         number, most = self.longer(steps)
-        if number:
-            log.warning(
-                "%s of %s lines in the %s part are cut after %d tokens: use a sequence length of "
-                "%d to read all",
-                *(f"{number:,}", f"{len(self):,}", part, steps, most),
-            )
+        warn_of_cut(number, f"{len(self):,} lines in the {part} part", steps, most)
+
+
+def warn_of_cut(number: int, read: str, steps: int, most: int) -> None:
+    """Warn if a `number` of what is `read` is cut after `steps` tokens; `most` are in one."""
+    if number:
+        log.warning(
+            "%s of %s are cut after %d tokens: use a sequence length of %d to read all",
+            *(f"{number:,}", read, steps, most),
+        )
 
 
 def take_rows(array: Any, rows: NDArray[Any]) -> Any:

@@ -140,10 +140,13 @@ def _write(folder: Path, tokens: Tokens) -> StoreMetadata:
     return metadata
 
 
-def read(folder: Path, checked: bool = True) -> Tokens:
+def read(folder: Path, wanted: Codec | None = None, checked: bool = True) -> Tokens:
     """Read a store. Its ids are mapped into memory, and `checked` against the vocabulary.
 
-    Raises an ElmanError if the folder is not a token store, or is incomplete or inconsistent.
+    - `wanted`: codec of a model to read it with, by default the store's own.
+
+    Raises an ElmanError if the folder is not a token store, is incomplete or inconsistent, or has
+    another codec than wanted.
     """
     if not (folder / METADATA).exists():
         raise ElmanError(
@@ -157,13 +160,17 @@ def read(folder: Path, checked: bool = True) -> Tokens:
     )
     tokens = Tokens(
         _read_ids(folder / IDS, metadata, checked),
-        stored,
+        wanted or stored,
         PartSize(metadata.tokens, metadata.characters, metadata.utf8_bytes, metadata.unknown),
         metadata.parts,
         metadata.sources_sha256,
     )
     if stored.lines:
         _check_lines(folder, tokens)
+    if wanted is not None and stored != wanted:
+        raise ElmanError(
+            f"{folder} has other tokens than the model: give the text that it was made from"
+        )
     return tokens
 
 
@@ -174,16 +181,6 @@ def _check_lines(folder: Path, tokens: Tokens) -> None:
         ids = tokens.part(number).ids
         if len(ids) and (len(ids) == 1 or ids[0] != line_end or ids[-1] != line_end):
             raise ElmanError(f"the {part} part of {folder} has no lines: prepare the store again")
-
-
-def read_with(folder: Path, model_codec: Codec, checked: bool = True) -> Tokens:
-    """Read a store with the tokens of a model; an ElmanError if its codec differs."""
-    tokens = read(folder, checked)
-    if tokens.codec != model_codec:
-        raise ElmanError(
-            f"{folder} has other tokens than the model: give the text that it was made from"
-        )
-    return tokens
 
 
 def _read_ids(path: Path, metadata: StoreMetadata, checked: bool) -> Ids:

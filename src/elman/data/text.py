@@ -1,25 +1,34 @@
-"""A text as tokens, its parts, their sizes and lines, and settings of its batches."""
+"""What a training reads: a text as tokens, in parts, with settings of its batches; or pairs."""
 
 import logging
+import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from elman.data import sizes, store
 from elman.data.orders import ByLength, Contiguous, Order, Windows, windows_in_stretch
 from elman.data.parts import PARTS, Sources, enough_tokens
-from elman.data.sequences import Sequences
+from elman.data.sequences import Sequences, warn_of_cut
+from elman.data.sizes import Size
 from elman.data.token_writer import PartSize, Tokens
 from elman.data.tokenization import TokenSettings, tokenize_sources
 from elman.errors import ElmanError, require_at_least, require_one_of
 from elman.files.long_work import showing
+from elman.files.regular import digest
 from elman.terms import Option
-from elman.text.tokenizers import Ids
+from elman.text.codec import END, Codec, ended, of_pairs, tokenizer_of_pairs
+from elman.text.in_memory import Pair, read_pairs
+from elman.text.tokenizers import Ids, Tokenizer
+from elman.text.vocab import Spelling
 from elman.valid_values import BATCHING
 
+VAL_SHARE = 0.1  # of the sources of pairs
 MIN_UPDATES, SUGGESTED_UPDATES = 2, 10  # in an epoch
 
 log = logging.getLogger("elman")
@@ -232,11 +241,9 @@ def _read_store(sources: Sources, settings: TokenSettings, shared: bool) -> Toke
     """Read a store; its codec must equal the given one, or match the given settings."""
     _check_store_alone(sources)
     path = sources.training[0]
-    if settings.codec is not None:
-        tokens = store.read_with(path, settings.codec, checked=not shared)
-        return replace(tokens, codec=settings.codec)
-    tokens = store.read(path, checked=not shared)
-    settings.check(tokens.codec, str(path), "was prepared with")
+    tokens = store.read(path, settings.codec, checked=not shared)
+    if settings.codec is None:
+        settings.check(tokens.codec, str(path), "was prepared with")
     return tokens
 
 
@@ -254,3 +261,92 @@ def _check_store_alone(sources: Sources) -> None:
                 f"a store has fixed parts, got a {name}, {value!r}: leave it out, or prepare "
                 "another store with it"
             )
+
+
+@dataclass(frozen=True)
+class PairTexts:
+    """Pairs of texts as tokens, each text with its end. The first `num_train` are for training.
+
+    - `tokenizers`: of the sources and of the targets.
+    - `sha256`: digest of the file.
+    """
+
+    sources: list[list[str]]
+    targets: list[list[str]]
+    num_train: int
+    tokenizers: tuple[Tokenizer, Tokenizer]
+    sha256: str = ""
+
+    @cached_property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each source and each target, (2, pairs)."""
+        both = self.sources, self.targets
+        return np.array([[*map(len, texts)] for texts in both], np.int64)
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest text."""
+        return int(self.lengths.max())
+
+    @property
+    def held_out(self) -> list[Pair]:
+        """The pairs for validation as texts."""
+        sources, targets = (
+            [used.join(tokens[:-1]) for tokens in side[self.num_train :]]  # without their ends
+            for used, side in zip(self.tokenizers, (self.sources, self.targets), strict=True)
+        )
+        return [*zip(sources, targets, strict=True)]
+
+    def tell_cut(self, steps: int) -> None:
+        """Warn if texts are longer than `steps` tokens."""
+        number = int((self.lengths > steps).any(0).sum())
+        warn_of_cut(number, f"{len(self.sources):,} pairs", steps, self.longest)
+
+    def codec(self, num_steps: int) -> Codec:
+        """Codec of these texts: their tokenizers, and vocabularies of the training pairs."""
+        sources, targets = self.sources[: self.num_train], self.targets[: self.num_train]
+        return of_pairs(self.tokenizers, sources, targets, num_steps)
+
+    def size(self, rows: NDArray[np.int64], codec: Codec) -> Size:
+        """Size of the targets of some pairs, cut as the codec reads them.
+
+        The end of a target counts as a character, as the end of a line does.
+        """
+        vocab, steps = codec.vocab, codec.num_steps
+        targets = [tokens[:steps] for tokens in map(self.targets.__getitem__, rows.tolist())]
+        unknown = [token for tokens in targets for token in tokens if token not in vocab]
+        join = self.tokenizers[1].join
+        texts = [join(token for token in tokens if token != END) for tokens in targets]
+        ends = sum(tokens[-1] == END for tokens in targets)
+        characters = sum(map(len, texts)) + ends
+        utf8_bytes = sum(len(text.encode()) for text in texts) + ends
+        spelling = float(Spelling(vocab).costs(unknown).sum())
+        return Size(sum(map(len, targets)), characters, utf8_bytes, len(unknown), spelling)
+
+
+def read_pair_texts(
+    path: Path, tokenizers: tuple[str, str], val_share: float = VAL_SHARE
+) -> PairTexts:
+    """Read a file of pairs, with tokenizers of these names for the sources and the targets.
+
+    A hash of its source decides for each pair whether it is in the `val_share` for validation, so
+    that pairs of equal sources are in one part. Byte pairs are learned from the training pairs.
+    """
+
+    def is_for_validation(pair: tuple[str, str]) -> bool:
+        return zlib.crc32(pair[0].encode()) < val_share * (1 << 32)
+
+    pairs = sorted(read_pairs(path), key=is_for_validation)
+    num_train = sum(not is_for_validation(pair) for pair in pairs)
+    if not 0 < num_train < len(pairs):
+        raise ElmanError(
+            f"{path} has {num_train} pairs for training and {len(pairs) - num_train} for "
+            "validation, and each part needs one: give more pairs, or another share for validation"
+        )
+    sides = [*zip(*pairs, strict=True)]
+    used = [
+        tokenizer_of_pairs(name, side[:num_train])
+        for name, side in zip(tokenizers, sides, strict=True)
+    ]
+    sources, targets = map(ended, used, sides)
+    return PairTexts(sources, targets, num_train, (used[0], used[1]), digest(path, "sha256"))

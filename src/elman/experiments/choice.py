@@ -7,9 +7,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from elman.data.pair_texts import VAL_SHARE, PairTexts, read_pair_texts
 from elman.data.parts import Sources, parse_split
-from elman.data.text import BatchSettings, Text, read_text
+from elman.data.text import VAL_SHARE, BatchSettings, PairTexts, Text, read_pair_texts, read_text
 from elman.data.tokenization import TokenSettings, separate_lines, suitable_tokens
 from elman.errors import ElmanError, alternatives
 from elman.experiments import recipe

@@ -12,8 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from elman.data.pair_texts import PairTexts
-from elman.data.text import Text
+from elman.data.text import PairTexts, Text
 from elman.errors import ElmanError, counted
 from elman.model import weights
 from elman.model.optimizers import OPTIMIZERS

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from elman.book.text_file import TextFile
-from elman.data.pair_texts import PairTexts
 from elman.data.sizes import Size
-from elman.data.text import Text
+from elman.data.text import PairTexts, Text
 from elman.errors import ElmanError
 from elman.experiments.choice import Choice, again, batches_of
 from elman.experiments.samples import SAMPLE_TEMPERATURE, PairSamples, TextSamples

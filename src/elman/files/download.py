@@ -42,10 +42,7 @@ def download(url: str, folder: str = "../data", sha1_hash: str | None = None) ->
 
 def sha1(path: Path) -> str | None:
     """SHA-1 of a file in hexadecimal; None if there is no file."""
-    if not path.is_file():
-        return None
-    with regular.open_regular(path, follow_links=True) as file:
-        return hashlib.file_digest(file, "sha1").hexdigest()
+    return regular.digest(path, "sha1") if path.is_file() else None
 
 
 def _verified(url: str, sha1_hash: str | None, target: Path) -> Iterator[bytes]:

@@ -3,6 +3,7 @@
 Folders, pipes, devices and, unless allowed, symbolic links are refused with an ElmanError.
 """
 
+import hashlib
 import os
 import stat
 from collections.abc import Iterator
@@ -96,6 +97,12 @@ def read(path: Path, max_bytes: int) -> bytes:
     if content is None or len(content) > max_bytes:
         raise ElmanError(f"cannot read {path}: it has more than {max_bytes} bytes")
     return content
+
+
+def digest(path: Path, name: str) -> str:
+    """Digest of a file in hexadecimal by the algorithm of this name; links are followed."""
+    with open_regular(path, follow_links=True) as file:
+        return hashlib.file_digest(file, name).hexdigest()
 
 
 def check_folder(folder: Path) -> None:

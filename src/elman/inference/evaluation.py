@@ -79,7 +79,7 @@ def tokens_of(text: TextLike, codec: Codec, edition: str | None = None) -> Token
         if text == TIME_MACHINE:
             return _tokens(time_machine(edition or EDITIONS[0]), codec)
         if (path := Path(text)).is_dir():  # type: ignore[arg-type]
-            return store.read_with(path, codec)
+            return store.read(path, codec)
     return _tokens(in_memory.blocks_of(text), codec)
 
 

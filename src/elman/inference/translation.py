@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from elman.data.pair_texts import Pair
 from elman.errors import ElmanError, shortened
 from elman.files.long_work import showing
 from elman.inference.beams import Hypothesis, beam_search
@@ -20,7 +19,7 @@ from elman.inference.language_model import check_finite, cross_entropy, log_prob
 from elman.inference.sampling import Sampler
 from elman.inference.writing_options import Translating
 from elman.text.codec import BEGIN, END, PADDING, Codec
-from elman.text.in_memory import strings
+from elman.text.in_memory import Pair, strings
 from elman.text.text_files import arriving_lines
 
 log = logging.getLogger("elman")

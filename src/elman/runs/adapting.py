@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from elman.data.pair_texts import PairsLike
 from elman.data.parts import Sources, parse_split
 from elman.data.text import read_text
 from elman.data.tokenization import TokenSettings
@@ -19,7 +18,7 @@ from elman.runs.frameworks import module_of
 from elman.runs.loading import evaluate_pairs, is_of_pairs, load_language_model
 from elman.runs.records import TrainingRecord
 from elman.text.codec import Codec
-from elman.text.in_memory import TextLike
+from elman.text.in_memory import PairsLike, TextLike
 from elman.text.tokenizers import Ids
 from elman.valid_values import TIME_MACHINE
 

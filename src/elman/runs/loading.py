@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from elman.data.pair_texts import PairsLike, pairs_of
 from elman.errors import ElmanError
 from elman.inference.evaluation import PairEvaluation
 from elman.inference.translation import PairModel
@@ -17,6 +16,7 @@ from elman.runs.frameworks import (
     framework_module,
 )
 from elman.text.codec import PADDING
+from elman.text.in_memory import PairsLike, pairs_of
 
 
 def load(folder: Path, framework: str | None = None, precision: str | None = None) -> Any:

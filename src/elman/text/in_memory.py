@@ -1,4 +1,4 @@
-"""Texts in memory or produced by a program: strings, and iterables of strings."""
+"""Texts and pairs as a program passes them: a path, strings, or iterables of them."""
 
 import errno
 import io
@@ -8,15 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from elman.errors import ElmanError, shortened
+from elman.files import regular
 from elman.files.paths import as_path, os_error
 from elman.text import text_files
-from elman.text.text_files import check_path
+from elman.text.text_files import STDIN, check_path
 
 TextLike = str | os.PathLike[str] | Iterable[str]
+Pair = tuple[str, str]
+PairsLike = str | os.PathLike[str] | Iterable[Pair]  # a file of pairs, or pairs in memory
 
 NO_FILE = errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG
 MAX_NAME = 255  # characters in a file name
 BLOCK_CHARACTERS = 1 << 20
+MAX_LINE_BYTES, MAX_FILE_BYTES = 1 << 16, 1 << 26  # of pairs
+BYTE_ORDER_MARK = "\ufeff".encode()
 LINES = "a text must be a path, a string with line breaks, or strings that are its lines"
 
 
@@ -116,3 +121,54 @@ def write(text: TextLike, path: Path) -> None:
         ) from error
     except OSError as error:
         raise os_error("write", path, error) from error
+
+
+def read_pairs(path: Path) -> list[Pair]:
+    """Pairs of a file; an ElmanError for a line that is not source, tab, target."""
+    pairs = []
+    with regular.open_regular(path, follow_links=True) as file:
+        if (size := regular.size(file)) > MAX_FILE_BYTES:
+            raise ElmanError(f"a file of pairs has at most {MAX_FILE_BYTES} bytes, got {size}")
+        for number, line in enumerate(iter(lambda: file.readline(MAX_LINE_BYTES + 1), b""), 1):
+            line = line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line
+            if text := _decoded(line, where := f"line {number} of {path}"):
+                pairs.append(_pair(text, where))
+    return pairs
+
+
+def pairs_of(pairs: PairsLike) -> list[Pair]:
+    """Pairs of a file, or pairs in memory, checked."""
+    if isinstance(pairs, str | os.PathLike):
+        path = os.fspath(as_path(pairs, "a file of pairs"))
+        if path == STDIN:
+            raise ElmanError("pairs are read from a file, got -: give its path")
+        check_path(path)
+        return read_pairs(Path(path))
+    if not isinstance(pairs, Iterable):
+        raise ElmanError(f"pairs must be a path or pairs of str, got {shortened(pairs)}")
+    return [*pairs]
+
+
+def _decoded(line: bytes, where: str) -> str:
+    """Text of a line without its end."""
+    if len(line) > MAX_LINE_BYTES:
+        raise ElmanError(
+            f"a line of pairs has at most {MAX_LINE_BYTES:,} bytes, got more in {where}"
+        )
+    try:
+        return line.decode().rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise ElmanError(
+            f"pairs are UTF-8 text that is not compressed, got byte 0x{line[error.start]:02x} in "
+            f"{where}: convert the file, as with iconv -f latin1 -t utf-8, or unpack it"
+        ) from error
+
+
+def _pair(text: str, where: str) -> Pair:
+    source, *targets = text.split("\t")
+    if len(targets) != 1 or not source.strip() or not targets[0].strip():
+        raise ElmanError(
+            f"a line of pairs is a source, a tab and a target, got {shortened(text)} in {where}: "
+            "give it one tab, with a text on both sides"
+        )
+    return source, targets[0]
