@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from elman.errors import ElmanError
 from elman.text.codec import Codec
-from elman.text.text_files import line_blocks
+from elman.text.text_files import LINE_END, line_blocks
 from elman.text.tokenizers import clean, with_newlines
 from elman.text.vocab import Spelling
 
@@ -89,10 +89,14 @@ class LineReader:
 
     def _ids(self, texts: list[str]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
         """Ids of all texts in sequence, and the number of tokens and the spelling of each text."""
-        found = self._encoder.line_ids(texts)
-        is_end = found == self._end
-        numbers = np.diff(np.flatnonzero(is_end), prepend=-1) - 1
-        found = found[~is_end]
+        if any(LINE_END in text for text in texts):  # in texts that are read as one sequence each
+            each = [self._encoder.ids(text) for text in texts]
+            found, numbers = np.concatenate(each), _sizes(each)
+        else:
+            found = self._encoder.line_ids(texts)
+            is_end = found == self._end
+            numbers = np.diff(np.flatnonzero(is_end), prepend=-1) - 1
+            found = found[~is_end]
         if len(self._table) != len(self._encoder):
             self._look_up(self._encoder.tokens)
         ends = np.cumsum(numbers)
