@@ -79,6 +79,10 @@ class Text:
             return 0.0
         return self.sequences["training"].targets(steps) / self.num_lines
 
+    def mean_row(self, steps: int) -> float:
+        """Mean number of targets in a row of a batch for training, which has `steps` at most."""
+        return self.mean_line(steps) or steps
+
     def require_tokens(
         self, needed: int, rule: str, other_cure: str = "", parts: Sequence[str] = PARTS
     ) -> None:

@@ -184,7 +184,7 @@ def _read(given: Mapping[str, Any], workers: int) -> Task:
     choice = choose(given, workers)
     assert isinstance(choice.text, Text)
     settings, text = choice.settings, choice.text
-    steps = round(text.mean_line(settings.seq_len)) if settings.lines else settings.seq_len
+    steps = round(text.mean_row(settings.seq_len))
     arch = settings.architecture(len(text.codec.vocab))
     return Task(settings, arch, len(text.ids("training")), max(1, steps))
 

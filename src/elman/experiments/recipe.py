@@ -130,7 +130,7 @@ class Facts:
         tokens = len(text.ids("training"))
         characters = max(1, text.sizes["training"].characters)
         line = text.mean_line(steps)
-        if text.codec.lines:  # without truncated parts
+        if line:  # without truncated parts
             read = round(line * text.num_lines)
             characters = max(1, round(characters * read / tokens))
             tokens = read

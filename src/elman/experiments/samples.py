@@ -32,8 +32,8 @@ class TextSamples:
     @property
     def prefix(self) -> list[int]:
         """Ids that samples begin with: of lines none, for the book "it has"."""
-        if self.codec.lines:
-            return self.codec.start  # type: ignore[no-any-return]
+        if start := self.codec.start:
+            return start  # type: ignore[no-any-return]
         if isinstance(self.data, TimeMachine):
             return self.codec.prefix_ids(BOOKS_PREFIX)  # type: ignore[no-any-return]
         return _first_words(self.data.train, self.codec)

@@ -128,24 +128,26 @@ def _typed(kind: Any, value: Any, name: str) -> Any:
         return None if value is None else _typed(kind, value, name)
     if is_dataclass(kind):
         return _of_fields(cast(type, kind), value, name)
-    expected, parsed = FIELD_TYPES[origin or kind]
-    if not _fits(value, parsed):
-        raise ElmanError(f"{name or 'it'} must be {expected}, got {_shown(value)}")
-    if origin is list:
-        return [_typed(of[0], item, f"{name}[{place}]") for place, item in enumerate(value)]
-    if origin is tuple:
-        return _tuple(of, value, name)
-    return float(value) if kind is float else value
+    parsed = origin or kind
+    if not _fits(value, list if parsed is tuple else parsed):
+        raise ElmanError(f"{name or 'it'} must be {FIELD_TYPES[parsed]}, got {_shown(value)}")
+    if parsed not in (list, tuple):
+        return float(value) if kind is float else value
+    kinds = of * len(value) if parsed is list else of
+    if len(value) != len(kinds):
+        raise ElmanError(f"{name} must have {len(kinds)} values, got {len(value)}")
+    items = enumerate(zip(kinds, value, strict=True))
+    return parsed(_typed(each, item, f"{name}[{place}]") for place, (each, item) in items)
 
 
-FIELD_TYPES: dict[Any, tuple[str, type]] = {
-    str: ("a text", str),
-    bool: ("true or false", bool),
-    int: ("a whole number below 2^63", int),
-    float: ("a number", float),
-    list: ("a list", list),
-    tuple: ("a list", list),
-    dict: ("an object", dict),
+FIELD_TYPES = {
+    str: "a text",
+    bool: "true or false",
+    int: "a whole number below 2^63",
+    float: "a number",
+    list: "a list",
+    tuple: "a list",
+    dict: "an object",
 }
 
 
@@ -154,15 +156,6 @@ def _fits(value: Any, kind: type) -> bool:
     if type(value) is int and kind in (int, float):
         return -(1 << 63) < value < 1 << 63 if kind is int else abs(value) < 1 << 1023
     return type(value) is kind
-
-
-def _tuple(of: tuple[Any, ...], value: list[Any], name: str) -> tuple[Any, ...]:
-    if len(value) != len(of):
-        raise ElmanError(f"{name} must have {len(of)} values, got {len(value)}")
-    return tuple(
-        _typed(kind, item, f"{name}[{place}]")
-        for place, (kind, item) in enumerate(zip(of, value, strict=True))
-    )
 
 
 def _of_fields(kind: type, value: Any, name: str) -> Any:

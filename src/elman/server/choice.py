@@ -47,7 +47,7 @@ class ReadPrompt:
     def __init__(self, codec: Codec, prompt: Prompt, scored: bool) -> None:
         self._codec, self._prompt = codec, prompt
         self.text = prompt if isinstance(prompt, str) else codec.text(_checked(codec, prompt))
-        self._ends = scored and codec.lines and self.text.endswith(LINE_END)
+        self._ends = scored and self.text.endswith(codec.stops)
         self.ids = self._read(scored)
 
     def _read(self, unknown: bool) -> list[int]:

@@ -97,6 +97,11 @@ def _is_compressed(path: Path, file: io.BufferedReader) -> bool:
     return file.peek()[: len(GZIP_MAGIC)] == GZIP_MAGIC or path.suffix == ".gz"
 
 
+def _content(path: Path, file: io.BufferedReader) -> gzip.GzipFile | io.BufferedReader:
+    """What a file contains, decompressed."""
+    return gzip.GzipFile(fileobj=file) if _is_compressed(path, file) else file
+
+
 def standard_input() -> BinaryIO:
     """Standard input as bytes; an ElmanError if it is closed."""
     if sys.stdin is None:
@@ -109,9 +114,8 @@ def standard_input() -> BinaryIO:
 def blocks_of_standard_input() -> Iterator[str]:
     """Yield the text of standard input, plain or gzip-compressed, in blocks."""
     file = io.BufferedReader(cast(io.RawIOBase, standard_input()))
-    compressed = file.peek()[: len(GZIP_MAGIC)] == GZIP_MAGIC
-    content = gzip.GzipFile(fileobj=file) if compressed else file
-    return _decoded(Path("standard input"), partial(content.read, BLOCK_BYTES))
+    path = Path("standard input")
+    return _decoded(path, partial(_content(path, file).read, BLOCK_BYTES))
 
 
 def arriving_lines(most: int) -> Iterator[list[str]]:
@@ -168,9 +172,8 @@ def by_part(lines: Sequence[str], shares: Sequence[float]) -> list[list[str]]:
 def _blocks_of(path: Path) -> Iterator[tuple[str, int]]:
     """Yield the text of a file in blocks, each with the number of bytes read for it."""
     with regular.open_regular(path, follow_links=True) as file:
-        content = gzip.GzipFile(fileobj=file) if _is_compressed(path, file) else file
         position = 0
-        for text in _decoded(path, partial(content.read, BLOCK_BYTES)):
+        for text in _decoded(path, partial(_content(path, file).read, BLOCK_BYTES)):
             yield text, file.tell() - position
             position = file.tell()
 

@@ -224,6 +224,7 @@ def _raw_byte(token: str) -> bytes:
 # A word or a run of punctuation includes the space before it, as in GPT-2's tokenizer. Joining is
 # then concatenation, and no white space is lost.
 WORDS = r" ?\w+| ?[^\w\s]+|\s+"
+_split_words = re.compile(WORDS).findall
 
 # No word, and no token of GPT-2, has white space after another character. Definitions of white
 # space differ: these four characters are white space in all of them. The character before them is
@@ -236,24 +237,6 @@ def cut_before_space(text: str) -> int:
     """Index of the last white space in a text after its first character; 0 if there is none."""
     found = _seam(text)
     return found.end() if found else 0
-
-
-def matching(name: str, pattern: str, min_freq: int) -> Tokenizer:
-    """Tokenizer whose tokens are the matches of a pattern. Together they form the whole text.
-
-    No match has white space after another character.
-    """
-    split = re.compile(pattern).findall
-    return Tokenizer(
-        name,
-        Units.MATCHES,
-        split,
-        "".join,
-        partial(Words, split),
-        min_freq=min_freq,
-        cut=cut_before_space,
-        pattern=pattern,
-    )
 
 
 # Words of pairs are what spaces separate: phonemes, for example.
@@ -275,7 +258,16 @@ TOKENIZERS = {
             raw=_raw_byte,
             alphabet=tuple(map(chr, range(256))),
         ),
-        matching(WORD, WORDS, min_freq=2),
+        Tokenizer(
+            WORD,
+            Units.MATCHES,
+            _split_words,
+            "".join,
+            partial(Words, _split_words),
+            min_freq=2,
+            cut=cut_before_space,
+            pattern=WORDS,
+        ),
     )
 }
 
