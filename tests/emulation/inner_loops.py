@@ -15,10 +15,9 @@ from unittest import mock
 
 from numba import types
 
-from elman.kernels.codegen import pairs
-from elman.kernels.codegen.tile_math import mm
-from elman.kernels.codegen.tile_memory import load, store
+from elman.kernels.codegen import bfloat16
 from elman.kernels.codegen.tile_types import TileShape, TileShapeType, at, transposed_at
+from elman.kernels.codegen.tiles import load, mm, store
 from tests.emulation.assembly import assembly, loops
 
 TRIPLE = "aarch64-unknown-linux-gnu"
@@ -75,7 +74,7 @@ def inner_loop(
 
     operand = types.Array(kind, 2, "C")
     arguments = TileShapeType(shape), types.Array(FLOATS, 2, "C"), operand, operand, types.intp
-    with mock.patch.object(pairs, "multiplies_pairs", return_value=native):
+    with mock.patch.object(bfloat16, "multiplies_pairs", return_value=native):
         code = assembly(add_product, arguments, TRIPLE, processor)
     return max(loops(code), key=sums_of)
 

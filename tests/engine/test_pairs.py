@@ -7,11 +7,11 @@ import pytest
 from numba import njit
 from numba.core.errors import TypingError
 
-from elman.kernels.codegen import pairs, processor
-from elman.kernels.codegen.pairs import store_pairs, store_row_pairs
-from elman.kernels.codegen.tile_math import SINGLE_ROW_SUMS, mm
-from elman.kernels.codegen.tile_memory import load, store
+from elman.kernels.codegen import bfloat16 as pairs
+from elman.kernels.codegen import processor
+from elman.kernels.codegen.bfloat16 import store_pairs, store_row_pairs
 from elman.kernels.codegen.tile_types import TileShape, at, transposed_at
+from elman.kernels.codegen.tiles import SINGLE_ROW_SUMS, load, mm, store
 from elman.kernels.host.arrays import DropoutMasks
 from elman.kernels.host.engine import Engine
 from elman.model.options import ModelOptions

@@ -21,7 +21,7 @@ from elman.kernels.host import engine as kernels
 from elman.kernels.host import threads
 from elman.kernels.host.arrays import BatchSizes, DropoutMasks, StepArrays
 from elman.kernels.host.engine import Engine
-from elman.kernels.rnn import by_groups, steps
+from elman.kernels.rnn import by_groups, by_steps
 from elman.kernels.rnn.program import FIRST, OPERATION, PARTS
 from elman.model.options import ModelOptions
 from elman.model.weights import Architecture, Weights
@@ -119,7 +119,7 @@ def test_blocks_that_take_turns_take_as_long_as_each_of_them() -> None:
 
 def test_threads_that_wait_for_each_other_at_every_step_are_no_more_than_the_parts() -> None:
     used = step_arrays(Architecture("lstm", 28, 256), 8, 64)
-    phases = used.phases[used.phases[:, OPERATION] == steps.FORWARD]
+    phases = used.phases[used.phases[:, OPERATION] == by_steps.FORWARD]
     assert len(phases) == 64
     assert 4 < used.threads <= phases[0, PARTS]
 
@@ -136,7 +136,7 @@ def test_large_weights_are_read_once_a_step_with_the_same_bits(
         made = engine_with(arch, number, monkeypatch)
         assert_same_bits(update(made, batch), wanted)
         phases = made.used.arguments[3]
-        forward = phases[phases[:, OPERATION] == steps.FORWARD]
+        forward = phases[phases[:, OPERATION] == by_steps.FORWARD]
         panels = made.layout.hidden // made.layout.width
         assert forward[:, PARTS].tolist() == [min(panels, 4 * number)] * len(forward)
 

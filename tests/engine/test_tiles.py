@@ -6,30 +6,28 @@ import numpy as np
 import pytest
 from numba import njit
 
-from elman.kernels.codegen import tile_math
+from elman.kernels.codegen import tiles
 from elman.kernels.codegen.linking import INLINED, KERNEL
 from elman.kernels.codegen.processor import AVX2
-from elman.kernels.codegen.tile_builder import align_stack
-from elman.kernels.codegen.tile_math import (
+from elman.kernels.codegen.tile_types import TileShape, at, transposed_at
+from elman.kernels.codegen.tiles import (
     SINGLE_ROW_SUMS,
+    broadcast_column,
     column_max,
     column_sum,
     exp2,
-    log,
-    maximum,
-    mm,
-    where_positive,
-    where_row_is,
-)
-from elman.kernels.codegen.tile_memory import (
-    broadcast_column,
     gather_rows,
     load,
     load_transposed,
+    log,
+    maximum,
+    mm,
     scatter_add_rows,
     store,
+    where_positive,
+    where_row_is,
 )
-from elman.kernels.codegen.tile_types import TileShape, at, transposed_at
+from elman.kernels.codegen.vectors import align_stack
 from elman.kernels.rnn import head
 from elman.kernels.rnn.cells import Part
 from elman.kernels.rnn.layer import add_leading_depths
@@ -69,7 +67,7 @@ def applied(S: TileShape, function: Any, *matrices: np.ndarray) -> np.ndarray:
 def test_functions_are_numpys_within_a_few_digits_of_single_precision(
     S: TileShape, name: str, wanted: Any, bound: float
 ) -> None:
-    function = getattr(tile_math, name)
+    function = getattr(tiles, name)
 
     @njit
     def tile_by_tile(S, x, out):  # type: ignore[no-untyped-def]
@@ -109,7 +107,7 @@ def test_functions_reach_their_limits_where_rounding_does(
     for x in (beyond, near, np.where(np.arange(beyond.size) % 2, 1, beyond)):
         x = x.reshape(S.rows, S.width)
         for sign, limit in ((1, 1), (-1, low)):
-            found = applied(S, getattr(tile_math, name), (sign * x).astype(np.float32))
+            found = applied(S, getattr(tiles, name), (sign * x).astype(np.float32))
             np.testing.assert_array_equal(found[x >= bound], limit)
             assert (found >= low).all()
             assert (found <= 1).all()
@@ -118,7 +116,7 @@ def test_functions_reach_their_limits_where_rounding_does(
 @pytest.mark.parametrize("name", ["tanh", "sigmoid", "exp2", "log"])
 def test_functions_of_nan_are_nan(S: TileShape, name: str) -> None:
     x = np.full((S.rows, S.width), np.nan, np.float32)
-    assert np.isnan(applied(S, getattr(tile_math, name), x)).all()
+    assert np.isnan(applied(S, getattr(tiles, name), x)).all()
 
 
 def test_elements_are_compared_one_by_one(S: TileShape) -> None:

@@ -14,7 +14,7 @@ from numba.core.ir import Assign, Global
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import lower_builtin, models, register_model
 
-from elman.kernels.codegen.vectors import INT64
+from elman.kernels.codegen.tensors import INT64
 
 
 class RangeType(types.SimpleIterableType):

@@ -34,8 +34,7 @@ from numba.extending import (
 )
 from numba.np.numpy_support import from_dtype
 
-from elman.kernels.codegen.tensors import TensorType, words, words_of
-from elman.kernels.codegen.vectors import INT64
+from elman.kernels.codegen.tensors import INT64, TensorType, words, words_of
 
 
 class ReferenceType(types.Type):

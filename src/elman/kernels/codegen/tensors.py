@@ -30,7 +30,7 @@ from numba.core.typing.templates import (
 )
 from numba.extending import intrinsic, lower_builtin, lower_getattr, models, register_model
 
-from elman.kernels.codegen.vectors import FLOAT, INT64
+FLOAT, INT32, INT64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 
 
 class TensorType(types.Type):

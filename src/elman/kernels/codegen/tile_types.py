@@ -31,8 +31,7 @@ from numba.extending import (
     unbox,
 )
 
-from elman.kernels.codegen.tensors import TensorType, tensor_of
-from elman.kernels.codegen.vectors import FLOAT, INT64
+from elman.kernels.codegen.tensors import FLOAT, INT64, TensorType, tensor_of
 
 LINE = 16  # floats in a cache line
 UNBOUNDED = 1 << 30  # more than the depth of any product

@@ -1,19 +1,22 @@
-"""LLVM instructions on vectors of floats, emitted one by one."""
+"""LLVM instructions on vectors of floats and on whole tiles, and their registration with Numba."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from llvmlite import ir
-from numba.core import cgutils
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+from elman.kernels.codegen.tensors import FLOAT, INT32, INT64
+from elman.kernels.codegen.tile_types import LINE, Grid
 
 QUARTET = 4  # floats (128 bits): shuffles within them are faster than across them
-FLOAT, INT32, INT64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 # "fast" without nnan and ninf: a NaN in a weight must reach the loss
 FAST = ("reassoc", "nsz", "arcp", "contract", "afn")
 
 
-class Vectors:
-    """Builder of instructions on vectors of `lanes` floats."""
+class TileBuilder:
+    """Builder of instructions on vectors of `lanes` floats, and on tiles of such vectors."""
 
     def __init__(self, context: Any, builder: Any, lanes: int) -> None:
         self.context, self.builder, self.lanes = context, builder, lanes
@@ -47,6 +50,54 @@ class Vectors:
         to_read, second_level, data = INT32(0), INT32(2), INT32(1)
         pointer = self.builder.bitcast(address, byte)
         self.builder.call(function, [pointer, to_read, second_level, data])
+
+    # Tiles.
+
+    def grid(self, kind: Any) -> list[tuple[int, int]]:
+        """Row and vector index of each vector of a tile."""
+        return [(row, vector) for row in range(kind.rows) for vector in range(kind.vectors)]
+
+    def unpack(self, tile: Any) -> list[Any]:
+        """Vectors of a tile, row by row."""
+        return [self.builder.extract_value(tile, i) for i in range(tile.type.count)]
+
+    def pack(self, vectors: list[Any]) -> Any:
+        """Tile with these vectors, row by row."""
+        tile = ir.Constant(ir.ArrayType(self.type, len(vectors)), ir.Undefined)
+        for i, vector in enumerate(vectors):
+            tile = self.builder.insert_value(tile, vector, i)
+        return tile
+
+    def rows(self, view: Any, rows: int) -> list[Any]:
+        """Addresses of the first `rows` rows of a view."""
+        pointer, stride = (self.builder.extract_value(view, n) for n in range(2))
+        return [self.pointer(pointer, self.builder.mul(INT64(row), stride)) for row in range(rows)]
+
+    def gathered_rows(self, table: Any, ids: Any, rows: int) -> list[Any]:
+        """Addresses of rows of a table, selected by the first 64-bit ids of a view."""
+        pointer, stride = (self.builder.extract_value(table, n) for n in range(2))
+        first, step = (self.builder.extract_value(ids, n) for n in range(2))
+        addresses = []
+        for row in range(rows):
+            offset = self.builder.mul(self.builder.mul(INT64(row), step), INT64(8))
+            name = self.read(self.builder.gep(first, [offset]), INT64, align=8)
+            addresses.append(self.pointer(pointer, self.builder.mul(name, stride)))
+        return addresses
+
+    def vectors(self, row: Any, kind: Any) -> list[Any]:
+        """Address of each vector of a row of a tile."""
+        return [self.pointer(row, INT64(v * kind.lanes)) for v in range(kind.vectors)]
+
+    def columns(self, rows: list[Any], kind: Any) -> list[Any]:
+        """Address of each vector of a tile, given the addresses of its rows."""
+        return [address for row in rows for address in self.vectors(row, kind)]
+
+    def tree_reduce(self, combine: Callable[[Any, Any], Any], vectors: list[Any]) -> Any:
+        """Combine vectors pairwise, so that few instructions wait for each other."""
+        while len(vectors) > 1:
+            pairs = zip(vectors[::2], vectors[1::2], strict=False)
+            vectors = [combine(*pair) for pair in pairs] + vectors[len(vectors) // 2 * 2 :]
+        return vectors[0]
 
     # Constants and shuffles.
 
@@ -213,6 +264,42 @@ class Vectors:
         value = self.add(y, self.multiply_add(square, self.constant(-0.5), value))
         value = self.multiply_add(n, self.constant(0.6931471805599453), value)
         return self.builder.select(self.builder.fcmp_unordered("uno", x, x), x, value)
+
+
+def tile_intrinsic(result: Any, body: Callable[..., Any]) -> Any:
+    """Signature and code of an intrinsic, for `body(tile_builder, *values)`; None returns none."""
+    lanes = next(k.lanes for k in (result.return_type, *result.args) if isinstance(k, Grid))
+
+    def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+        _align_stack(builder.function)
+        value = body(TileBuilder(context, builder, lanes), *arguments)
+        return context.get_dummy_value() if value is None else value
+
+    return result, generate
+
+
+def _align_stack(function: Any) -> None:
+    """Align the stack of a function to cache lines, for vectors that are spilled.
+
+    LLVM decides on spills too late to align them itself.
+    """
+    # llvmlite writes the alignment only next to other attributes; Numba's code never unwinds.
+    function.attributes.add("nounwind")
+    function.attributes.alignstack = 4 * LINE  # bytes
+
+
+@intrinsic
+def align_stack(context: Any) -> Any:
+    """Align the stack of the calling function to cache lines.
+
+    Needed where only inlined functions contain tiles: inlining drops their alignment.
+    """
+
+    def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+        _align_stack(builder.function)
+        return context.get_dummy_value()
+
+    return types.void(), generate
 
 
 # tanh(x) = x P(x^2) / Q(x^2), a minimax fit within 2e-7 before rounding. The first coefficient of Q

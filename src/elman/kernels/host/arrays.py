@@ -13,14 +13,14 @@ from elman.kernels.codegen.tile_types import TileShape
 from elman.kernels.codegen.work_queue import counter, empty_queue
 from elman.kernels.host.threads import thread_count
 from elman.kernels.host.weight_layout import WeightLayout, round_up, zeros
-from elman.kernels.rnn import by_groups, by_steps, steps
+from elman.kernels.rnn import by_groups, by_steps
 from elman.kernels.rnn.by_groups import Groups
+from elman.kernels.rnn.by_steps import ALL_STEPS, Steps
 from elman.kernels.rnn.cells import KERNELS
 from elman.kernels.rnn.head import EXTRA_ROWS
 from elman.kernels.rnn.layer import SPARE, Activations
 from elman.kernels.rnn.packing import PACK, PACK_BIASES, PACK_TABLE, Array
 from elman.kernels.rnn.program import Program
-from elman.kernels.rnn.steps import ALL_STEPS, Steps
 from elman.kernels.rnn.text_stream import Stream
 from elman.kernels.rnn.work import BLOCK, HEADER_LENGTH, LANES, SCALE_ROWS, Batch, Operands, Work
 
@@ -40,7 +40,7 @@ GRADIENT_ROWS = 64  # rows of a weight gradient in a part, or fewer for many thr
 
 
 class DropoutMasks(NamedTuple):
-    """Dropout factors. Those for inputs and outputs are the same at all steps."""
+    """Dropout factors. Those for inputs and outputs are the same at all by_steps."""
 
     between: Sequence[Array] = ()  # (steps, batch, hidden) for each layer but the last; or empty
     inputs: Array | None = None  # (batch, embedding)
@@ -195,9 +195,9 @@ class StepArrays(BatchArrays):
         self.program = self._start()
         for first in range(0, blocks, self.together):
             self._add_blocks(first, min(self.together, blocks - first))
-        self.program.add(steps.SUM, len(layout.parameters.sums.starts) - 1)
+        self.program.add(by_steps.SUM, len(layout.parameters.sums.starts) - 1)
         parts = len(layout.parameters.table.starts) - 1
-        self.program.add(steps.SUM_TABLE, parts, joined=True)
+        self.program.add(by_steps.SUM_TABLE, parts, joined=True)
         kernels = by_steps.run, by_steps.run_steps_backward
         self._prepare(shapes, kernels, arrays, self.program, self.threads)
 
@@ -210,7 +210,7 @@ class StepArrays(BatchArrays):
         return min(-(-threads // self.tiles), self.most_together)
 
     def _step_parts(self, threads: int) -> tuple[int, int]:
-        """Number of parts for the rows, and for the units, of a layer's steps.
+        """Number of parts for the rows, and for the units, of a layer's by_steps.
 
         A part with all units of its rows is independent of other parts. If there are fewer tiles
         than threads, the units are divided as well, and parts wait for each other at every step.
@@ -269,37 +269,37 @@ class StepArrays(BatchArrays):
     def _add_blocks(self, first: int, number: int) -> None:
         """Add the phases of blocks of sequences that are processed together."""
         layers, self.blocks = self.layout.arch.layers, (first, number)
-        self._add(steps.BEGIN, 1)
+        self._add(by_steps.BEGIN, 1)
         if self.layout.embedding:
-            self._add(steps.LOOK_UP, self.position_blocks)
+            self._add(by_steps.LOOK_UP, self.position_blocks)
         if self.sizes.input_dropout:
-            self._add(steps.DROP, self.steps)
+            self._add(by_steps.DROP, self.steps)
         for layer in range(layers):
             self._add_forward(layer)
         if self.sizes.output_dropout:
-            self._add(steps.DROP, self.steps, layers)
+            self._add(by_steps.DROP, self.steps, layers)
         self._add_rounding(layers)
         self._add_head()
-        self._add(steps.END, 1)
+        self._add(by_steps.END, 1)
         if self.sizes.output_dropout:
-            self._add(steps.DROP_BACK, self.steps, layers)
+            self._add(by_steps.DROP_BACK, self.steps, layers)
         for layer in reversed(range(layers)):
-            self._add_steps(steps.BACKWARD, layer)
+            self._add_steps(by_steps.BACKWARD, layer)
             if self.layout.pair > 1:
-                self._add(steps.ROUND_GRADIENTS, self.position_blocks, layer)
+                self._add(by_steps.ROUND_GRADIENTS, self.position_blocks, layer)
             self._add_gradients(layer)
 
     def _add_forward(self, layer: int) -> None:
         if layer and self.dropout_layers:
-            self._add(steps.DROP, self.steps, layer)
+            self._add(by_steps.DROP, self.steps, layer)
         self._add_rounding(layer)
         if layer or self.layout.embedding:
-            self._add(steps.PROJECT, self.position_blocks * self.column_parts, layer)
-        self._add_steps(steps.FORWARD, layer)
+            self._add(by_steps.PROJECT, self.position_blocks * self.column_parts, layer)
+        self._add_steps(by_steps.FORWARD, layer)
 
     def _add_steps(self, operation: int, layer: int) -> None:
         """Add the steps of a layer. Parts with all units of their rows are independent."""
-        parts, backward = self.row_parts * self.unit_parts, operation == steps.BACKWARD
+        parts, backward = self.row_parts * self.unit_parts, operation == by_steps.BACKWARD
         if self.unit_parts == 1:
             self._add(operation, parts, layer, ALL_STEPS)
             return
@@ -309,7 +309,7 @@ class StepArrays(BatchArrays):
     def _add_rounding(self, layer: int) -> None:
         """Add the rounding of the inputs of a layer, or the output layer, at all positions."""
         if self.layout.pair > 1:
-            self._add(steps.ROUND, self.position_blocks + 1, layer)
+            self._add(by_steps.ROUND, self.position_blocks + 1, layer)
 
     def _add_head(self) -> None:
         """Add the output layer, several blocks of positions at once."""
@@ -317,13 +317,13 @@ class StepArrays(BatchArrays):
         for first in range(0, self.position_blocks, self.logit_blocks):
             blocks = min(self.logit_blocks, self.position_blocks - first)
             if self.token_parts == 1:  # a whole block stays in the cache
-                self._add(steps.HEAD, blocks, first)
+                self._add(by_steps.HEAD, blocks, first)
             else:
-                self._add(steps.TRANSPOSE, blocks, first)
-                self._add(steps.LOGITS, blocks * self.token_parts, first)
-                self._add(steps.SOFTMAX, blocks * (BLOCK // LANES), first)
-                self._add(steps.HEAD_BACK, blocks * self.column_parts, first)
-            self._add_sum(steps.HEAD_WEIGHTS, weights, first, blocks)
+                self._add(by_steps.TRANSPOSE, blocks, first)
+                self._add(by_steps.LOGITS, blocks * self.token_parts, first)
+                self._add(by_steps.SOFTMAX, blocks * (BLOCK // LANES), first)
+                self._add(by_steps.HEAD_BACK, blocks * self.column_parts, first)
+            self._add_sum(by_steps.HEAD_WEIGHTS, weights, first, blocks)
 
     def _add_gradients(self, layer: int) -> None:
         """Add the phases that follow the backward steps of a layer."""
@@ -333,20 +333,20 @@ class StepArrays(BatchArrays):
         from_ids = layer == 0 and not layout.embedding
         if not from_ids:
             parts = self.position_blocks * self.column_parts
-            self._add(steps.BELOW, parts, layer)
+            self._add(by_steps.BELOW, parts, layer)
             parts = self._gradient_parts(layout.input_columns, layout.width)
-            self._add_sum(steps.INPUT_WEIGHTS, parts, layer, joined=True)
+            self._add_sum(by_steps.INPUT_WEIGHTS, parts, layer, joined=True)
         if recurrent:
             parts = self._gradient_parts(recurrent, layout.width)
-            self._add_sum(steps.WEIGHTS, parts, layer, joined=not from_ids)
+            self._add_sum(by_steps.WEIGHTS, parts, layer, joined=not from_ids)
         if from_ids:
             parts = -(-panels // 4)
-            self._add_sum(steps.TABLE, parts, layer, joined=recurrent > 0)
+            self._add_sum(by_steps.TABLE, parts, layer, joined=recurrent > 0)
             return
         if self.dropout_layers if layer else self.sizes.input_dropout:
-            self._add(steps.DROP_BACK, self.steps, layer)
+            self._add(by_steps.DROP_BACK, self.steps, layer)
         if layer == 0:
-            self._add_sum(steps.EMBEDDING, layout.embedding // layout.width, layer)
+            self._add_sum(by_steps.EMBEDDING, layout.embedding // layout.width, layer)
 
 
 def block_rows(hidden: int) -> int:

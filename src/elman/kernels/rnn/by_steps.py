@@ -7,18 +7,21 @@ blocks of sequences, so that the stored steps stay in the caches. As many blocks
 together as the threads need.
 """
 
+from typing import NamedTuple
+
 import numpy as np
+from numpy.typing import NDArray
 
 from elman.kernels.codegen.cache import call_part, kernel
 from elman.kernels.codegen.linking import INLINED, inner
-from elman.kernels.codegen.tile_builder import align_stack
-from elman.kernels.codegen.tile_memory import prefetch
 from elman.kernels.codegen.tile_types import at
+from elman.kernels.codegen.tiles import prefetch
+from elman.kernels.codegen.vectors import align_stack
 from elman.kernels.rnn import head
 from elman.kernels.rnn.cells import Part, StateGradients, backward_step, forward_step
-from elman.kernels.rnn.group import ZERO_DEPTH
 from elman.kernels.rnn.layer import (
     DEPTH,
+    ZERO_DEPTH,
     add_bias_gradient,
     add_leading_depths,
     add_transposed_product,
@@ -30,6 +33,10 @@ from elman.kernels.rnn.layer import (
 )
 from elman.kernels.rnn.packing import (
     PACK_TABLE,
+    Accumulators,
+    Array,
+    PackedWeights,
+    Parameters,
     add,
     run_packing,
     sum_part,
@@ -44,41 +51,13 @@ from elman.kernels.rnn.program import (
     STEP,
     program_kernel,
 )
-from elman.kernels.rnn.steps import (
-    ALL_STEPS,
-    BACKWARD,
-    BEGIN,
-    BELOW,
-    COLUMNS,
-    DROP,
-    DROP_BACK,
-    EMBEDDING,
-    END,
-    FORWARD,
-    HEAD,
-    HEAD_BACK,
-    HEAD_WEIGHTS,
-    INPUT_WEIGHTS,
-    LOGITS,
-    LOOK_UP,
-    PROJECT,
-    ROUND,
-    ROUND_GRADIENTS,
-    SOFTMAX,
-    SUM,
-    SUM_TABLE,
-    TABLE,
-    TOKENS,
-    TRANSPOSE,
-    UNITS,
-    WEIGHTS,
-    bounds,
-)
 from elman.kernels.rnn.work import (
     BACKWARD_PASS,
     BLOCK,
     LANES,
     PACKING,
+    Batch,
+    Work,
     copy_states,
     fill_scales,
     input_rows_of,
@@ -92,6 +71,62 @@ from elman.kernels.rnn.work import (
     take_ids,
     take_losses,
 )
+
+# Operations after packing: on a single block of sequences, sums over the blocks of a phase, and
+# final operations. For the output layer, a phase's LAYER is the first of the blocks of positions
+# that are processed at once, and its STEP is their number.
+(
+    BEGIN,
+    LOOK_UP,
+    DROP,
+    ROUND,
+    PROJECT,
+    FORWARD,
+    HEAD,
+    TRANSPOSE,
+    LOGITS,
+    SOFTMAX,
+    HEAD_BACK,
+    END,
+    BACKWARD,
+    ROUND_GRADIENTS,
+    BELOW,
+    DROP_BACK,
+    HEAD_WEIGHTS,
+    WEIGHTS,
+    INPUT_WEIGHTS,
+    TABLE,
+    EMBEDDING,
+    SUM,
+    SUM_TABLE,
+) = range(PACK_TABLE + 1, PACK_TABLE + 24)
+
+ALL_STEPS = -1  # STEP of a phase whose parts are independent of the layer's other parts
+
+# Indices of the part counts: what a phase is divided by.
+UNITS, COLUMNS, TOKENS = range(3)  # units of a layer, columns of a product, the vocabulary
+
+
+class Steps(NamedTuple):
+    """Arrays of a batch that is processed step by step."""
+
+    batch: Batch
+    parameters: Parameters
+    packed: PackedWeights
+    works: list[Work]  # one for each block that is processed together
+    sums: Array  # (1, floats): the memory of the accumulators
+    accumulators: Accumulators
+    totals: NDArray[np.float64]  # (blocks,): losses in nats; NaN for ids beyond the vocabulary
+    cuts: NDArray[np.int64]  # (3,): part counts, see above
+
+
+@inner
+def bounds(part, parts, number, multiple):
+    """Start and end of a part; multiples of `multiple`, except at the end."""
+    wholes = -(-number // multiple)
+    first, stop = wholes * part // parts, wholes * (part + 1) // parts
+    return first * multiple, min(number, stop * multiple)
+
 
 # Forward.
 

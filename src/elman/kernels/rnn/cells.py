@@ -15,9 +15,19 @@ from numba.core import types
 from numba.extending import NativeValue, models, overload, register_model, typeof_impl, unbox
 
 from elman.kernels.codegen.linking import INLINED, INNER, inner
-from elman.kernels.codegen.tile_math import maximum, mm, sigmoid, tanh, where_positive
-from elman.kernels.codegen.tile_memory import fill, gather_rows, load, prefetch, store
 from elman.kernels.codegen.tile_types import at
+from elman.kernels.codegen.tiles import (
+    fill,
+    gather_rows,
+    load,
+    maximum,
+    mm,
+    prefetch,
+    sigmoid,
+    store,
+    tanh,
+    where_positive,
+)
 from elman.model.cells import Cell
 
 ZERO, ONE = np.float32(0), np.float32(1)

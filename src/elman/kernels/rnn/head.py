@@ -9,25 +9,23 @@ that threads can share a block.
 import numpy as np
 
 from elman.kernels.codegen.linking import INLINED, inner
-from elman.kernels.codegen.tile_math import (
+from elman.kernels.codegen.tile_types import at, transposed_at
+from elman.kernels.codegen.tiles import (
+    broadcast_column,
+    broadcast_row,
     column_max,
     column_sum,
     exp2,
-    log,
-    maximum,
-    mm,
-    where_row_is,
-)
-from elman.kernels.codegen.tile_memory import (
-    broadcast_column,
-    broadcast_row,
     fill,
     load,
     load_transposed,
+    log,
+    maximum,
+    mm,
     prefetch,
     store,
+    where_row_is,
 )
-from elman.kernels.codegen.tile_types import at, transposed_at
 
 ZERO = np.float32(0)
 LOG2_E = np.float32(1.4426950408889634)

@@ -9,20 +9,22 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from elman.kernels.codegen.linking import INLINED, inner
-from elman.kernels.codegen.tile_math import mm
-from elman.kernels.codegen.tile_memory import (
+from elman.kernels.codegen.tile_types import at, transposed_at
+from elman.kernels.codegen.tiles import (
     broadcast_row,
     fill,
     load,
+    mm,
     scatter_add_rows,
     store,
 )
-from elman.kernels.codegen.tile_types import at, transposed_at
 from elman.kernels.rnn.cells import Part, Step
 
 SPARE = 16  # extra columns, so that rows do not all map to one set of the first-level cache
 DEPTH = 128  # rows summed in one product, so that its operands stay in the cache
 ZERO = np.float32(0)
+# Depth of a product with a state, or with gradients, that are all zero: the minimum for `mm`.
+ZERO_DEPTH = 1
 
 
 class Activations(NamedTuple):

@@ -251,7 +251,7 @@ def pair_of(lower, upper):
 
 @inner(**INLINED)
 def bfloat16_bits(x):
-    """Bits of a float rounded to bfloat16, as `codegen/pairs.py` rounds.
+    """Bits of a float rounded to bfloat16, as `codegen/bfloat16.py` rounds.
 
     Without branches, so that LLVM computes whole vectors.
     """

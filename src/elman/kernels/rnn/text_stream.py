@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from elman.kernels.codegen.cache import kernel
 from elman.kernels.codegen.linking import inner
-from elman.kernels.codegen.tile_builder import align_stack
+from elman.kernels.codegen.vectors import align_stack
 from elman.kernels.rnn import head
-from elman.kernels.rnn.group import forward_group
+from elman.kernels.rnn.by_groups import forward_group
 from elman.kernels.rnn.layer import product
 from elman.kernels.rnn.packing import Array, pack_biases, pack_part, pack_table_part
 from elman.kernels.rnn.sampling import draw, penalize

@@ -7,11 +7,11 @@ from numba.core import types
 from numba.extending import overload
 from numpy.typing import NDArray
 
+from elman.kernels.codegen.bfloat16 import store_pairs, store_row_pairs
 from elman.kernels.codegen.linking import INLINED, INNER, inner
-from elman.kernels.codegen.pairs import store_pairs, store_row_pairs
 from elman.kernels.codegen.tensors import floats_at
-from elman.kernels.codegen.tile_memory import load
 from elman.kernels.codegen.tile_types import at
+from elman.kernels.codegen.tiles import load
 from elman.kernels.codegen.work_queue import load_int32
 from elman.kernels.rnn.layer import Activations
 from elman.kernels.rnn.packing import Array
@@ -49,8 +49,8 @@ class Operands(NamedTuple):
     """Activations and gradients in the form that products read.
 
     In single precision these are the arrays themselves. In bfloat16 they are rounded to pairs (see
-    `codegen/pairs.py`): along the columns for a left operand; along the rows if a product sums over
-    rows.
+    `codegen/bfloat16.py`): along the columns for a left operand; along the rows if a product sums
+    over rows.
     """
 
     h: Any  # (layers, positions + rows, hidden), starting with the initial states

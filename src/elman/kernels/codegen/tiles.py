@@ -1,4 +1,7 @@
-"""Arithmetic on tiles: matrix product, element-wise functions, reductions over rows."""
+"""Instructions on tiles.
+
+Moving them from and to memory, the matrix product, element-wise functions, reductions over rows.
+"""
 
 import operator
 from collections.abc import Callable
@@ -11,13 +14,147 @@ from numba.core.errors import TypingError
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin
 
-from elman.kernels.codegen.pairs import Floats, Pairs
-from elman.kernels.codegen.tile_builder import TileBuilder, tile_intrinsic
-from elman.kernels.codegen.tile_types import TileType
-from elman.kernels.codegen.vectors import INT32, INT64
+from elman.kernels.codegen.bfloat16 import Floats, Pairs
+from elman.kernels.codegen.tensors import FLOAT, INT32, INT64
+from elman.kernels.codegen.tile_types import LINE, TileType, tile_of
+from elman.kernels.codegen.vectors import QUARTET, TileBuilder, tile_intrinsic
 
 SINGLE_ROW_SUMS = 4  # partial sums of each vector of a tile of one row
 FACTORS: dict[Any, Any] = {types.float32: Floats, types.uint32: Pairs}  # by element type
+
+# Memory.
+
+
+@intrinsic
+def fill(context: Any, shape: Any, number: Any) -> Any:
+    """Tile with the same number in all elements."""
+    tile = tile_of(shape)
+
+    def body(emit: TileBuilder, _: Any, number: Any) -> Any:
+        return emit.pack([emit.splat(number)] * len(emit.grid(tile)))
+
+    return tile_intrinsic(tile(shape, types.float32), body)
+
+
+@intrinsic
+def load(context: Any, shape: Any, view: Any) -> Any:
+    """Load a tile from a view."""
+    tile = tile_of(shape)
+
+    def body(emit: TileBuilder, _: Any, where: Any) -> Any:
+        rows = emit.rows(where, tile.rows)
+        return emit.pack([emit.load(address) for address in emit.columns(rows, tile)])
+
+    return tile_intrinsic(tile(shape, view), body)
+
+
+@intrinsic
+def broadcast_row(context: Any, shape: Any, view: Any) -> Any:
+    """Tile with the first row of a view in all rows."""
+    tile = tile_of(shape)
+
+    def body(emit: TileBuilder, _: Any, where: Any) -> Any:
+        (row,) = emit.rows(where, 1)
+        return emit.pack([emit.load(one) for one in emit.vectors(row, tile)] * tile.rows)
+
+    return tile_intrinsic(tile(shape, view), body)
+
+
+@intrinsic
+def broadcast_column(context: Any, shape: Any, view: Any) -> Any:
+    """Tile with the first column of a view in all columns."""
+    tile = tile_of(shape)
+
+    def body(emit: TileBuilder, _: Any, where: Any) -> Any:
+        vectors = []
+        for address in emit.rows(where, tile.rows):
+            vectors += [emit.splat(emit.read(address, FLOAT))] * tile.vectors
+        return emit.pack(vectors)
+
+    return tile_intrinsic(tile(shape, view), body)
+
+
+@intrinsic
+def store(context: Any, tile: Any, view: Any) -> Any:
+    """Store a tile at a view."""
+
+    def body(emit: TileBuilder, value: Any, where: Any) -> None:
+        rows = emit.rows(where, tile.rows)
+        for vector, address in zip(emit.unpack(value), emit.columns(rows, tile), strict=True):
+            emit.store(vector, address)
+
+    return tile_intrinsic(types.void(tile, view), body)
+
+
+@intrinsic
+def prefetch(context: Any, shape: Any, view: Any) -> Any:
+    """Prefetch the tile at a view into the second-level cache."""
+    tile = tile_of(shape)
+
+    def body(emit: TileBuilder, _: Any, where: Any) -> None:
+        for row in emit.rows(where, tile.rows):
+            for first in range(0, tile.vectors * tile.lanes, LINE):
+                emit.prefetch(emit.pointer(row, INT64(first)))
+
+    return tile_intrinsic(types.void(shape, view), body)
+
+
+def _check_ids(ids: Any) -> None:
+    if ids.dtype != types.int64:
+        raise TypingError(f"ids must be 64-bit integers, got {ids.dtype}")
+
+
+@intrinsic
+def gather_rows(context: Any, shape: Any, table: Any, ids: Any) -> Any:
+    """Tile with row `ids[i]` of a table as row i: one-hot vectors times the table."""
+    _check_ids(ids)
+    tile = tile_of(shape)
+
+    def body(emit: TileBuilder, _: Any, where: Any, which: Any) -> Any:
+        rows = emit.gathered_rows(where, which, tile.rows)
+        return emit.pack([emit.load(address) for address in emit.columns(rows, tile)])
+
+    return tile_intrinsic(tile(shape, table, ids), body)
+
+
+@intrinsic
+def scatter_add_rows(context: Any, tile: Any, table: Any, ids: Any) -> Any:
+    """Add row i of a tile to row `ids[i]` of a table, row by row: ids may repeat."""
+    _check_ids(ids)
+
+    def body(emit: TileBuilder, value: Any, where: Any, which: Any) -> None:
+        rows = emit.gathered_rows(where, which, tile.rows)
+        for vector, address in zip(emit.unpack(value), emit.columns(rows, tile), strict=True):
+            emit.store(emit.add(emit.load(address), vector), address)
+
+    return tile_intrinsic(types.void(tile, table, ids), body)
+
+
+@intrinsic
+def load_transposed(context: Any, shape: Any, view: Any) -> Any:
+    """Load the transpose of a square matrix at a view. The tile has the size of the square."""
+    tile = tile_of(shape)
+    if tile.vectors != 1 or tile.rows != tile.lanes or tile.lanes % QUARTET:
+        raise TypingError("only a square tile can be transposed")
+
+    def body(emit: TileBuilder, _: Any, where: Any) -> Any:
+        rows = emit.rows(where, tile.rows)
+        quartet, columns = ir.VectorType(FLOAT, QUARTET), []
+        for first in range(0, tile.lanes, QUARTET):
+            parts = [emit.read(emit.pointer(row, INT64(first)), quartet) for row in rows]
+            a, b, c, d = (
+                emit.tree_reduce(emit.concatenate, parts[r::QUARTET]) for r in range(QUARTET)
+            )
+            for half in ((0, 4, 1, 5), (2, 6, 3, 7)):
+                x, y = emit.shuffle_quartets(a, b, half), emit.shuffle_quartets(c, d, half)
+                for pair in ((0, 1, 4, 5), (2, 3, 6, 7)):
+                    columns.append(emit.shuffle_quartets(x, y, pair))
+        return emit.pack(columns)
+
+    return tile_intrinsic(tile(shape, view), body)
+
+
+# Matrix product.
 
 
 @intrinsic
@@ -27,7 +164,7 @@ def mm(context: Any, tile: Any, left: Any, right: Any, depth: Any) -> Any:
     The depth is at least 1. For a tile of one row or with separate rows, it is a multiple of
     `SINGLE_ROW_SUMS`. Single floats of the left matrix multiply whole vectors of the right matrix.
     The products of a layer, forward and backward, can thus read their operands in place. Both
-    matrices may instead contain pairs (see `pairs.py`); the depth is then a number of pairs. No
+    matrices may instead contain pairs (see `bfloat16.py`); the depth is then a number of pairs. No
     other tile should be live across an `mm`: a store before and a load after cost less than the
     register moves that LLVM would add to the loop.
     """
@@ -39,8 +176,8 @@ def mm(context: Any, tile: Any, left: Any, right: Any, depth: Any) -> Any:
 
     def body(emit: TileBuilder, value: Any, left_at: Any, right_at: Any, depth: Any) -> Any:
         builder, factors = emit.builder, FACTORS[left.dtype](emit)
-        a, b = emit.view(left, left_at), emit.view(right, right_at)
-        rows, zero = emit.rows(a, tile.rows), emit.constant(0)
+        strides = [builder.extract_value(left_at, 2), builder.extract_value(right_at, 1)]
+        rows, zero = emit.rows(left_at, tile.rows), emit.constant(0)
         start = emit.unpack(value) + [zero] * ((parts - 1) * tile.rows * tile.vectors)
         before = builder.block
         loop, after = builder.append_basic_block("mm"), builder.append_basic_block("mm.end")
@@ -50,11 +187,9 @@ def mm(context: Any, tile: Any, left: Any, right: Any, depth: Any) -> Any:
         remaining, added = iter(sums), []
         for part in range(parts):
             row_of_b = builder.add(k, INT64(part))
-            row = emit.pointer(emit.rows(b, 1)[0], builder.mul(row_of_b, b.row))
-            column = builder.mul(row_of_b, a.column)
-            vectors = [
-                factors.load(emit.pointer(row, INT64(v * tile.lanes))) for v in range(tile.vectors)
-            ]
+            row = emit.pointer(emit.rows(right_at, 1)[0], builder.mul(row_of_b, strides[1]))
+            column = builder.mul(row_of_b, strides[0])
+            vectors = [factors.load(address) for address in emit.vectors(row, tile)]
             for address in rows:
                 factor = factors.splat(emit.pointer(address, column))
                 added += [factors.multiply_add(factor, v, next(remaining)) for v in vectors]
@@ -163,9 +298,8 @@ def where_row_is(context: Any, tile: Any, first: Any, rows: Any) -> Any:
 
     def body(emit: TileBuilder, value: Any, first: Any, where: Any) -> Any:
         builder, zero = emit.builder, emit.constant(0)
-        (start,) = emit.rows(emit.view(rows, where), 1)
-        addresses = [emit.pointer(start, INT64(v * tile.lanes)) for v in range(tile.vectors)]
-        wanted = [emit.read(address, emit.integers) for address in addresses]
+        (start,) = emit.rows(where, 1)
+        wanted = [emit.read(address, emit.integers) for address in emit.vectors(start, tile)]
         vectors = []
         for (row, v), vector in zip(emit.grid(tile), emit.unpack(value), strict=True):
             number = emit.splat(builder.trunc(builder.add(first, INT64(row)), INT32))

@@ -23,8 +23,8 @@ from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
 from elman.kernels.codegen.processor import multiplies_pairs
-from elman.kernels.codegen.tile_builder import TileBuilder, tile_intrinsic
-from elman.kernels.codegen.vectors import FLOAT, INT32, INT64
+from elman.kernels.codegen.tensors import FLOAT, INT32, INT64
+from elman.kernels.codegen.vectors import TileBuilder, tile_intrinsic
 
 INT16 = ir.IntType(16)
 
@@ -100,7 +100,7 @@ def store_pairs(context: Any, tile: Any, view: Any) -> Any:
     _check_pairs(view)
 
     def body(emit: TileBuilder, value: Any, where: Any) -> None:
-        rows = emit.rows(emit.view(view, where), tile.rows)
+        rows = emit.rows(where, tile.rows)
         for (row, v), vector in zip(emit.grid(tile), emit.unpack(value), strict=True):
             address = emit.pointer(rows[row], INT64(v * tile.lanes // 2))
             emit.store(_rounded(emit, vector), address)
@@ -116,7 +116,7 @@ def store_row_pairs(context: Any, tile: Any, view: Any) -> Any:
         raise TypingError("pairs of rows need a tile with an even number of rows")
 
     def body(emit: TileBuilder, value: Any, where: Any) -> None:
-        rows = emit.rows(emit.view(view, where), tile.rows // 2)
+        rows = emit.rows(where, tile.rows // 2)
         halves = [_rounded(emit, vector) for vector in emit.unpack(value)]
         order = [half + lane for lane in range(tile.lanes) for half in (0, tile.lanes)]
         for row, address in enumerate(rows):
