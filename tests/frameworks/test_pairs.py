@@ -15,7 +15,7 @@ from elman.errors import ElmanError
 from elman.inference.translation import PairModel
 from elman.runs import run, run_folder
 from elman.runs.loading import load_pairs
-from elman.runs.run import read_any_config
+from elman.runs.run import read_config
 from elman.runs.saved import check_own_methods
 from elman.valid_values import OF_PAIRS
 from tests.conftest import Command
@@ -79,7 +79,7 @@ def test_a_model_that_is_trained_longer_learns_the_pairs(
 def test_the_best_weights_are_kept_and_validation_is_of_held_out_pairs(
     made: Path, framework: str
 ) -> None:
-    record = run.read_pair_config(made).training
+    record = run.read_config(made, pairs=True).training
     assert record is not None
     history = run.read_history(made)
     assert record.epoch == 1 + int(np.argmin([epoch.val_loss for epoch in history]))
@@ -140,7 +140,7 @@ def test_a_model_is_saved_and_loaded_in_every_framework_with_pairs(
     model = package.load(made, framework)
     package.save(tmp_path / "saved", model)
     again = load_pairs(tmp_path / "saved", framework)
-    assert read_any_config(tmp_path / "saved").training is None
+    assert read_config(tmp_path / "saved").training is None
     assert model.codec.has_same_tokens(again.codec)
     models = PairModel(model, model.codec, again.to_tensor), again
     written = [each.translate(WORDS[:5]) for each in models]

@@ -18,7 +18,7 @@ from elman.experiments.train import Training
 from elman.files import tensors
 from elman.files.atomic import new_folder
 from elman.runs.loading import load_pairs
-from elman.runs.run import read_any_config
+from elman.runs.run import read_config
 from elman.training.history import Epoch
 from tests.conftest import Command
 from tests.frameworks.test_pairs import PLURALS, TRAINED, WORDS, train_plurals
@@ -251,7 +251,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(
     assert "\n" not in str(failed.value)
     monkeypatch.undo()
     package.resume(out, quiet=True)
-    assert read_any_config(out).training is not None
+    assert read_config(out).training is not None
 
 
 def test_an_exception_in_on_epoch_keeps_the_pairs_that_were_trained(plurals: Path) -> None:

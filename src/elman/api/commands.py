@@ -47,14 +47,14 @@ def evaluate(
     - `framework`: the framework that computes; None is the default of `elman.load`.
     - `dynamic`: the model adapts to what it has read (dynamic evaluation).
     """
-    from elman.runs import adapting
+    from elman.runs import loading
     from elman.runs.settings import check_text
 
     in_memory.check(text)
     folder = as_path(run, "a run directory")
     if in_memory.is_named(text):
         check_text(os.fspath(text), edition)  # type: ignore[arg-type]
-    return adapting.evaluate(folder, text, edition, framework, dynamic)
+    return loading.evaluate(folder, text, edition, framework, dynamic)
 
 
 def translate(
@@ -97,8 +97,7 @@ def score(
     - `text`: the path of a file, a string with line breaks, or lines.
     - `dynamic`: the model adapts to each line after scoring it.
     """
-    from elman.runs.adapting import adapting
-    from elman.runs.loading import load_language_model
+    from elman.runs.loading import adapting, load_language_model
 
     in_memory.check(text)
     folder = as_path(run, "a run directory")
@@ -222,7 +221,7 @@ def info(run: RunLike | None = None, speed: bool = False) -> Facts:
         found = {name: describe_framework(name) for name in FRAMEWORKS}
         facts = {"elman": VERSION, "python": sys.version.split()[0], "frameworks": found}
         return Facts(facts, _frameworks(found))
-    from elman.runs.describe import describe, in_lines
+    from elman.runs.table import describe, in_lines
 
     facts = describe(as_path(run, "a run directory"))
     return Facts(facts, _columns(in_lines(facts)))

@@ -19,7 +19,7 @@ from elman.inference.evaluation import PairEvaluation
 from elman.inference.text_model import Score, scores
 from elman.inference.translation import PairModel, Translation
 from elman.model.metrics import Evaluation
-from elman.runs import describe, records, results, run, run_folder, runs
+from elman.runs import records, results, run, run_folder, table
 from elman.text import in_memory
 from elman.text.in_memory import PairsLike, TextLike
 from elman.training.curve_files import Picture
@@ -72,7 +72,7 @@ class Run:
         self.path = as_path(path, "a run directory")
         self.keeping = keeping
         if not run_folder.is_run(self.path):
-            run.read_any_config(self.path)  # raises
+            run.read_config(self.path)  # raises
 
     def __fspath__(self) -> str:
         return str(self.path)
@@ -98,7 +98,7 @@ class Run:
     @property
     def _language_model(self) -> Any:
         """The model; an ElmanError if it is of pairs."""
-        run.read_config(self.path)
+        run.read_config(self.path, pairs=False)
         return self.model
 
     @cached_property
@@ -137,7 +137,7 @@ class Run:
     @property
     def _record(self) -> records.RunSettings | None:
         return (
-            run.read_any_config(self.path).training
+            run.read_config(self.path).training
             if self.finished
             else run_folder.read_training(self.path)
         )
@@ -145,24 +145,24 @@ class Run:
     @property
     def history(self) -> dict[str, list[Any]]:
         """Columns of the history by name, for `pandas.DataFrame`."""
-        return run.columns(self._epochs, run.read_any_config(self.path).training)
+        return run.columns(self._epochs, run.read_config(self.path).training)
 
     @property
     def _epochs(self) -> list[Epoch]:
         if not self.finished:
-            run.read_any_config(self.path)  # raises: it is still in training
+            run.read_config(self.path)  # raises: it is still in training
         return run.read_history(self.path)
 
     @property
     def results(self) -> dict[str, float | None]:
         """Results by name; None for missing ones."""
-        return results.result(*runs.read(self.path)).results
+        return results.result(*results.read(self.path)).results
 
     def plot(self) -> Picture:
         """The curves: losses and perplexities of the training and the validation part."""
         from elman.training.curve_files import curves
 
-        return Picture(curves(self._epochs, run.scales(run.read_any_config(self.path))))
+        return Picture(curves(self._epochs, run.scales(run.read_config(self.path))))
 
     def sample(self, tokens: int = 200, temperature: float = 0.5, seed: int = 0) -> str:
         """A text written by the model, with the first seed from `seed` on that is not blank.
@@ -186,10 +186,10 @@ class Run:
         self, text: TextLike | PairsLike, edition: str | None = None
     ) -> Evaluation | PairEvaluation:
         """Evaluate the model on a text or pairs, a path or in memory, as `elman.evaluate` does."""
-        from elman.runs.loading import evaluate_pairs, is_of_pairs
+        from elman.runs import loading
 
-        if is_of_pairs(self.path):
-            return evaluate_pairs(self.path, text)  # type: ignore[arg-type]
+        if run.read_config(self.path).is_of_pairs:
+            return loading.evaluate(self.path, text)
         return self._language_model.evaluate(text, edition)  # type: ignore[no-any-return]
 
     def score(self, text: TextLike) -> list[Score]:
@@ -212,7 +212,7 @@ class Run:
     def save(self, path: "str | os.PathLike[str]") -> "Run":
         """Copy a finished run into a new run directory, and return the run there."""
         if not self.finished:
-            run.read_any_config(self.path)  # raises: it is still in training
+            run.read_config(self.path)  # raises: it is still in training
         folder = as_path(path, "a run directory")
         with atomic.new_folder(folder) as part:
             for each in self.path.iterdir():
@@ -223,20 +223,20 @@ class Run:
     def __repr__(self) -> str:
         if not self.finished:
             return f"Run({str(self.path)!r}): interrupted, continue with elman.resume"
-        facts = describe.describe(self.path)
+        facts = table.describe(self.path)
         found = [
             f"{name} {facts['results'][key]:.3f} bits per character"
             for key, name in UNITS.items()
             if facts["results"][key] is not None
         ]
-        return ", ".join([f"Run({str(self.path)!r}): {describe.model(facts)}", *found])
+        return ", ".join([f"Run({str(self.path)!r}): {table.model(facts)}", *found])
 
     def _repr_html_(self) -> str:
         if not self.finished:
             return html.escape(repr(self))
-        facts = describe.describe(self.path)
-        rows = html_tables.of_facts(describe.in_lines(facts))
-        if run.read_any_config(self.path).is_of_pairs:
+        facts = table.describe(self.path)
+        rows = html_tables.of_facts(table.in_lines(facts))
+        if run.read_config(self.path).is_of_pairs:
             return f"{rows}{self._picture()}"
         sample = html.escape(self.sample(HTML_SAMPLE, HTML_TEMPERATURE))
         return f"{rows}{self._picture()}<pre style='white-space:pre-wrap'>{sample}</pre>"

@@ -140,7 +140,7 @@ def evaluate(
     Prints loss, perplexity, bits per character and bits per byte. Of a model of pairs it prints
     loss, exact matches, error rates and BLEU.
     """
-    from elman.runs.adapting import evaluate
+    from elman.runs.loading import evaluate
 
     check_text(text, edition)
     result = evaluate(run, text, edition, framework, dynamic)
@@ -170,8 +170,7 @@ def score(
     """
     from elman.files.long_work import showing
     from elman.inference import scoring
-    from elman.runs.adapting import adapting
-    from elman.runs.loading import load_language_model
+    from elman.runs.loading import adapting, load_language_model
     from elman.text import text_files
 
     _check_rows(by, top, text)

@@ -225,8 +225,7 @@ def _print_results(results: "Sequence[Result]", **others: Any) -> None:
 def runs(folder: Path = Path("runs"), *, as_json: bool = False) -> None:
     """List the runs in a folder and their bits per character."""
     from elman.runs import run_folder
-    from elman.runs.results import result
-    from elman.runs.runs import in_folder, readable
+    from elman.runs.results import in_folder, readable, result
     from elman.runs.table import overview
 
     if not folder.is_dir():

@@ -19,8 +19,7 @@ from elman.files import atomic
 from elman.model.metrics import Evaluation, bits_per_character
 from elman.runs import table
 from elman.runs.frameworks import check_framework
-from elman.runs.results import Result, result
-from elman.runs.runs import FinishedRun, finished
+from elman.runs.results import FinishedRun, Result, finished, result
 from elman.runs.settings import Settings
 from elman.training.curve_files import (
     Point,
@@ -219,7 +218,7 @@ def read(paths: Sequence[Path], evaluate: Callable[[Path], Evaluation] | None = 
     runs = finished(paths)
     results = [result(*each, None if evaluate is None else evaluate(each.folder)) for each in runs]
     in_bits = table.tokens_differ(results) or not table.have_characters(results)
-    by_time = any(map(_is_by_time, runs))
+    by_time = any(each.config.by_time for each in runs)
     curves = {str(each.folder): _curves(each, in_bits, by_time) for each in runs}
     drawn = {name: both for name, both in curves.items() if both is not None}
     unit = "bits per character" if in_bits else "perplexity"
@@ -240,10 +239,6 @@ def compare(
     if plot is not None and (curves := compared.drawn()):
         save_comparison(plot, curves, compared.unit, compared.by_time)
         log.info("curves: %s", plot)
-
-
-def _is_by_time(each: FinishedRun) -> bool:
-    return each.config.training is not None and each.config.training.settings.by_time
 
 
 def _curves(each: FinishedRun, in_bits: bool, by_time: bool) -> Curves | None:

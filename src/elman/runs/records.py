@@ -124,6 +124,11 @@ class Config:
         return self.architecture.source_vocab > 0
 
     @property
+    def by_time(self) -> bool:
+        """True if only a time limit ended the training."""
+        return self.training is not None and self.training.settings.by_time
+
+    @property
     def reading(self) -> tuple[Any, ...]:
         """Settings that determine how a text is read, except for vocabularies."""
         return self.tokenizer, self.target_tokenizer, self.clean, self.newlines
@@ -134,13 +139,9 @@ class Config:
         return weights.count(self.architecture)
 
 
-def read_value(path: Path) -> Any:
-    """Read the content of a JSON file of a run."""
-    return json_files.read(path, MAX_JSON_BYTES)
-
-
-def checked_record(kind: type[Record], value: Any, path: Path, cure: str) -> Record:
-    """Make a dataclass from the content of a JSON file; `cure` ends the error for a wrong value."""
+def read_record(kind: type[Record], path: Path, cure: str) -> Record:
+    """Make a dataclass from a JSON file of a run; `cure` ends the error for a wrong value."""
+    value = json_files.read(path, MAX_JSON_BYTES)
     try:
         return json_files.record(kind, value, str(path))
     except CellError:  # it has its own cure

@@ -1,21 +1,27 @@
-"""Settings and results of finished runs."""
+"""Finished runs: found in folders, their settings and results."""
 
 import hashlib
+import logging
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from elman.errors import ElmanError
 from elman.files import regular
+from elman.files.paths import exists, os_error
 from elman.model.metrics import Evaluation, bits_per_character, perplexity
-from elman.runs import records, run_folder
+from elman.runs import run, run_folder
+from elman.runs.records import Config, TrainingRecord
 from elman.setting_fields import values_of
 from elman.text.codec import TARGET, TOKENIZER_FILE, VOCAB_FILE
 from elman.training.history import Epoch, best_epoch, passes_in_words
 from elman.valid_values import TIME_MACHINE
 
+log = logging.getLogger("elman")
+MAX_DEPTH = 4  # of nested folders: sweeps/TEXT/trials/RUN
 OWN = ("test_loss", "test_bits_per_character", "test_unknown_share", "test_read", "peak_memory_mb")
 
 
@@ -55,16 +61,14 @@ class Result:
 
 def result(
     folder: Path,
-    config: records.Config,
+    config: Config,
     history: Sequence[Epoch],
     evaluation: Evaluation | None = None,
 ) -> Result:
     """Settings and results of a run directory, and an evaluation on a text common to all runs."""
     record = config.training
-    results: dict[str, float | None] = dict.fromkeys(OWN)
-    if record is not None:
-        values = values_of(record)
-        results = {name: values[name] for name in OWN}
+    known = {} if record is None else values_of(record)
+    results: dict[str, float | None] = {name: known.get(name) for name in OWN}
     results |= _of_history(history, record)
     parts = _parts(record)
     if evaluation is not None:
@@ -74,19 +78,15 @@ def result(
     settings = {"text": None, **config.architecture.fields()}
     if record is not None:
         settings |= asdict(record.settings)
-        settings |= {
-            "framework_version": record.framework_version,
-            "init_sha256": record.init_sha256,
-        }
+        settings |= {name: known[name] for name in ("framework_version", "init_sha256")}
     settings["tokenizer"] = config.tokenizer
     if config.is_of_pairs:
         settings["target_tokenizer"] = config.target_tokenizer
         settings["attention"] = config.architecture.attention
-    text_sha256 = None if record is None else record.text_sha256
     finished = datetime.fromtimestamp((folder / run_folder.CONFIG).stat().st_mtime)
     return Result(
         str(folder),
-        text_sha256,
+        known.get("text_sha256"),
         settings,
         results,
         parts,
@@ -95,9 +95,7 @@ def result(
     )
 
 
-def _of_history(
-    history: Sequence[Epoch], record: records.TrainingRecord | None
-) -> dict[str, float | None]:
+def _of_history(history: Sequence[Epoch], record: TrainingRecord | None) -> dict[str, float | None]:
     names = "train_ppl", "val_ppl", "val_bits_per_character", "tokens_per_second", "seconds"
     if not history:
         return dict.fromkeys(names)
@@ -111,7 +109,7 @@ def _of_history(
     return dict(zip(names, values, strict=True))
 
 
-def kept_epoch(history: Sequence[Epoch], record: records.TrainingRecord | None) -> Epoch:
+def kept_epoch(history: Sequence[Epoch], record: TrainingRecord | None) -> Epoch:
     """The epoch whose weights a run contains; the last one if not recorded."""
     if record is None:
         return history[-1]
@@ -126,14 +124,14 @@ def place_in_words(row: Epoch, rows: int, by_time: bool) -> tuple[str, str]:
     return "point", f"{place}, {passes_in_words(row.passes)}"
 
 
-def kept_loss(history: Sequence[Epoch], record: records.TrainingRecord | None) -> float:
+def kept_loss(history: Sequence[Epoch], record: TrainingRecord | None) -> float:
     """Validation loss of a run's weights in nats per token."""
     if record is not None and record.val_loss is not None:
         return record.val_loss
     return kept_epoch(history, record).val_loss
 
 
-def _parts(record: records.TrainingRecord | None) -> dict[str, Part]:
+def _parts(record: TrainingRecord | None) -> dict[str, Part]:
     """Validation and test part of a training, if it has any."""
     if record is None:
         return {}
@@ -147,7 +145,7 @@ def _parts(record: records.TrainingRecord | None) -> dict[str, Part]:
 
 
 def _part(
-    record: records.TrainingRecord, file_sha256: str, before: int | None, characters: int | None
+    record: TrainingRecord, file_sha256: str, before: int | None, characters: int | None
 ) -> Part:
     lines = ", by lines" if record.settings.lines else ""
     if file_sha256:
@@ -155,7 +153,7 @@ def _part(
     return Part(record.text_sha256 + lines, before, characters)
 
 
-def _tokens(folder: Path, config: records.Config) -> str:
+def _tokens(folder: Path, config: Config) -> str:
     """Digest of everything that determines how a run reads a text."""
     digest = hashlib.sha256(repr(config.reading).encode())
     for name in (VOCAB_FILE, TOKENIZER_FILE, TARGET + VOCAB_FILE, TARGET + TOKENIZER_FILE):
@@ -163,3 +161,71 @@ def _tokens(folder: Path, config: records.Config) -> str:
             with regular.open_regular(folder / name) as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
+
+
+def in_folder(folder: Path, depth: int = MAX_DEPTH) -> Iterator[Path]:
+    """Yield the run directories, finished or not, in a folder and its subfolders, by name.
+
+    Hidden folders, links and the folders of runs are not searched.
+    """
+    try:
+        inside = sorted(folder.iterdir())
+    except OSError as error:
+        raise os_error("read", folder, error) from error
+    for path in inside:
+        if path.name.startswith(".") or path.is_symlink() or not path.is_dir():
+            continue
+        if run_folder.is_run(path):
+            yield path
+        elif depth > 1:
+            yield from in_folder(path, depth - 1)
+
+
+class FinishedRun(NamedTuple):
+    """A run directory and its contents."""
+
+    folder: Path
+    config: Config
+    history: list[Epoch]
+
+
+def read(folder: Path) -> FinishedRun:
+    """Read a finished run."""
+    return FinishedRun(folder, run.read_config(folder), run.read_history(folder))
+
+
+def readable(folders: Iterable[Path]) -> list[FinishedRun]:
+    """Read finished runs found in a folder. A warning names each run that cannot be read."""
+    found = []
+    for folder in folders:
+        try:
+            found.append(read(folder))
+        except ElmanError as error:
+            log.warning("%s; skipping it", error)
+    return found
+
+
+def finished(paths: Sequence[Path]) -> list[FinishedRun]:
+    """Read the finished runs in these paths: runs, or folders of runs. A notice names the others.
+
+    Raises an ElmanError if there is none, or if a run in `paths` cannot be read.
+    """
+    found: dict[Path, FinishedRun] = {}
+    for path in paths:
+        if not exists(path) or exists(path / run_folder.CONFIG):
+            runs = [read(path)]
+        elif run_folder.is_run(path):
+            log.info("skipping %s: it is still in training", path)
+            continue
+        elif not path.is_dir():
+            log.info("skipping %s: it is not a run directory", path)
+            continue
+        else:
+            inside = [each for each in in_folder(path) if exists(each / run_folder.CONFIG)]
+            runs = readable(inside)
+            if not inside:
+                log.info("skipping %s: it contains no finished run", path)
+        found |= {each.folder: each for each in runs}
+    if not found:
+        raise ElmanError("one finished run or more is required: give runs, or a folder of runs")
+    return list(found.values())

@@ -5,7 +5,7 @@ import io
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,16 +17,12 @@ from elman.model import weights
 from elman.model.cell_checks import fingerprint
 from elman.model.metrics import Evaluation, bits_per_character
 from elman.model.registry import cell_named
-from elman.runs.records import (
-    Config,
-    TrainingRecord,
-    checked_record,
-    read_value,
-)
+from elman.runs.records import Config, TrainingRecord, read_record
 from elman.runs.run_folder import CONFIG, TRAINING, suggestion
 from elman.terms import Call, resuming
 from elman.text import codec
 from elman.text.codec import Codec
+from elman.text.tokenizers import KEEP
 from elman.training.curve_files import Scales, save_curves
 from elman.training.history import Epoch
 from elman.valid_values import CHAR, MAX_EPOCHS
@@ -53,18 +49,19 @@ def write(
     history: Sequence[Epoch],
 ) -> None:
     """Fill `folder` with a run except for the curves; config.json comes last."""
-    if used.source is not None:
-        config = Config(
-            arch,
-            used.source.tokenizer.name,
-            clean=False,
-            training=training,
-            target_tokenizer=used.tokenizer.name,
-            num_steps=used.num_steps,
-        )
-    else:
-        how = used.tokenizer.name, used.clean, training, used.newlines, precision, used.lines
-        config = Config(arch, *how, fingerprint(cell_named(arch.cell)))
+    source = used.source
+    config = Config(
+        arch,
+        (source or used).tokenizer.name,
+        used.clean,
+        training,
+        KEEP if source else used.newlines,
+        precision,
+        used.lines,
+        fingerprint(cell_named(arch.cell)),
+        used.tokenizer.name if source else None,
+        used.num_steps,
+    )
     codec.write(folder, used)
     tensors.write(folder / WEIGHTS, values)
     atomic.write(folder / "history.csv", _history(history, config.training))
@@ -76,7 +73,7 @@ def draw(folder: Path, history: Sequence[Epoch]) -> None:
     if not history:
         return
     try:
-        save_curves(folder, history, scales(read_any_config(folder)))
+        save_curves(folder, history, scales(read_config(folder)))
     except ElmanError as error:
         log.warning("%s; the rest of the run is saved", error)
 
@@ -89,7 +86,7 @@ def scales(config: Config) -> Scales:
     record = config.training
     if record is None:
         return Scales()
-    by_time, trained, validated = record.settings.by_time, record.trained, record.validated
+    by_time, trained, validated = config.by_time, record.trained, record.validated
     in_nats = config.tokenizer == CHAR or config.is_of_pairs
     if validated is None or in_nats:
         return Scales(by_time)
@@ -107,7 +104,7 @@ def add_test(folder: Path, test: Evaluation, share: float) -> None:
         "test_characters": test.characters,
     }
     try:
-        config = read_any_config(folder)
+        config = read_config(folder)
         if config.training is None:
             raise ElmanError(f"{folder} has no training in its config.json")
         training = replace(config.training, **json_files.finite(result))
@@ -143,31 +140,8 @@ def columns(history: Sequence[Epoch], record: TrainingRecord | None = None) -> d
     return {name: [row[name] for row in rows] for name in names}
 
 
-def read_config(folder: Path) -> Config:
-    """Read and validate config.json of a run of a language model."""
-    config = read_any_config(folder)
-    if config.is_of_pairs:
-        raise ElmanError(
-            f"{folder} is a model of pairs, which writes targets of sources: use ",
-            Call("translate"),
-            ", evaluate or serve",
-        )
-    return config
-
-
-def read_pair_config(folder: Path) -> Config:
-    """Read and validate config.json of a run of pairs."""
-    config = read_any_config(folder)
-    if not config.is_of_pairs:
-        raise ElmanError(
-            f"{folder} is a language model, not a model of pairs: train one with ",
-            Call("train", "PAIRS.tsv", pairs=True),
-        )
-    return config
-
-
-def read_any_config(folder: Path) -> Config:
-    """Read and validate config.json of a run."""
+def read_config(folder: Path, pairs: bool | None = None) -> Config:
+    """Read and validate config.json of a run: any, or only a model of `pairs` or of a language."""
     finished = exists(folder / CONFIG)
     if exists(folder / TRAINING) and not finished:
         raise ElmanError(f"{folder} is still in training: finish it with ", resuming(folder))
@@ -175,13 +149,23 @@ def read_any_config(folder: Path) -> Config:
         raise ElmanError(
             f"{folder} is not a run directory: {suggestion(folder) or 'it has no config.json'}"
         )
-    path = folder / CONFIG
-    value = read_value(path)
     cure = (
         "if another version of elman made this run, train it again, or set "
         '"training": null to keep only the model'
     )
-    return checked_record(Config, value, path, cure)
+    config = read_record(Config, folder / CONFIG, cure)
+    if config.is_of_pairs and pairs is False:
+        raise ElmanError(
+            f"{folder} is a model of pairs, which writes targets of sources: use ",
+            Call("translate"),
+            ", evaluate or serve",
+        )
+    if pairs and not config.is_of_pairs:
+        raise ElmanError(
+            f"{folder} is a language model, not a model of pairs: train one with ",
+            Call("train", "PAIRS.tsv", pairs=True),
+        )
+    return config
 
 
 def read_history(folder: Path) -> list[Epoch]:
@@ -222,33 +206,23 @@ def _epoch(row: list[str], columns: Sequence[str], number: int) -> Epoch:
             raise ElmanError(f"{name} of {kind} {number} must be above 0, got {value[name]}")
         if "ppl" not in name and not math.isfinite(value[name]):
             raise ElmanError(f"{name} of {kind} {number} must be finite, got {value[name]}")
-    tokens = value.get("tokens")
-    return Epoch(
-        number,
-        value["train_loss"],
-        value["val_loss"],
-        value["tokens_per_second"],
-        value["seconds"],
-        None if tokens is None else int(tokens),
-        value.get("passes"),
-        value.get("learning_rate"),
-        value.get("gradient_norm"),
-    )
+    known = {each.name: value[each.name] for each in fields(Epoch) if each.name in value}
+    counts = {name: int(value[name]) for name in ("tokens",) if name in value}
+    return Epoch(**known | counts | {"epoch": number})  # type: ignore[arg-type]
 
 
-def read_pairs(folder: Path) -> tuple[weights.Architecture, weights.Weights, Codec]:
-    """Read architecture, weights and codec of a run of pairs, checked against each other."""
-    config = read_pair_config(folder)
-    arch = config.architecture
-    names = config.tokenizer, str(config.target_tokenizer)
-    used = codec.read_pair(folder, (arch.source_vocab, arch.vocab), names, config.num_steps)
-    return arch, weights.load(folder / WEIGHTS, arch), used
+def read(
+    folder: Path, pairs: bool = False
+) -> tuple[weights.Architecture, weights.Weights, Codec, str]:
+    """Read architecture, weights, codec and precision of a run, checked against each other.
 
-
-def read(folder: Path) -> tuple[weights.Architecture, weights.Weights, Codec, str]:
-    """Read architecture, weights, codec and precision of a run, checked against each other."""
-    config = read_config(folder)
-    size = config.architecture.vocab
-    used = codec.read(folder, size, config.tokenizer, config.clean, config.newlines, config.lines)
-    values = weights.load(folder / WEIGHTS, config.architecture)
-    return config.architecture, values, used, config.precision
+    An ElmanError if it is a language model although a model of `pairs` is wanted, or the reverse.
+    """
+    config = read_config(folder, pairs)
+    arch, name = config.architecture, config.tokenizer
+    if config.target_tokenizer is not None:
+        sizes, names = (arch.source_vocab, arch.vocab), (name, config.target_tokenizer)
+        used = codec.read_pair(folder, sizes, names, config.num_steps)
+    else:
+        used = codec.read(folder, arch.vocab, name, config.clean, config.newlines, config.lines)
+    return arch, weights.load(folder / WEIGHTS, arch), used, config.precision

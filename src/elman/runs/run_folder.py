@@ -15,7 +15,7 @@ from pathlib import Path
 from elman.errors import ElmanError, InterruptedWorkError, MachineError
 from elman.files import atomic, json_files, regular
 from elman.files.paths import exists
-from elman.runs.records import RunSettings, checked_record, read_value
+from elman.runs.records import RunSettings, read_record
 from elman.terms import Option, Term, resuming, training_from
 from elman.text.codec import TARGET, VOCAB_FILE
 from elman.training import checkpoint
@@ -125,9 +125,8 @@ def resumed_training(path: Path) -> Iterator[RunSettings]:
 
 def read_training(path: Path) -> RunSettings:
     """Read training.json of an unfinished run, checked."""
-    file = path / TRAINING
     cure = "if another version of elman began this training, start it again"
-    return checked_record(RunSettings, read_value(file), file, cure)
+    return read_record(RunSettings, path / TRAINING, cure)
 
 
 @contextmanager

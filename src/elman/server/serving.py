@@ -14,7 +14,8 @@ import uvicorn
 from elman.errors import ElmanError, MachineError
 from elman.files.paths import is_utf8
 from elman.inference.sampling import Sampler
-from elman.runs.loading import is_of_pairs, load_language_model, load_pairs
+from elman.runs.loading import load_language_model, load_pairs
+from elman.runs.run import read_config
 from elman.server.access import ServerOptions
 from elman.server.app import App, Served
 from elman.server.connections import bounded, capacity
@@ -45,7 +46,8 @@ def load_models(runs: Sequence[Path]) -> dict[str, Served]:
                 f"models are named by their folders, and names must differ, got {name!r} "
                 "twice: rename one"
             )
-        models[name] = Served(load_pairs(run) if is_of_pairs(run) else _compiled(run), run)
+        of_pairs = read_config(run).is_of_pairs
+        models[name] = Served(load_pairs(run) if of_pairs else _compiled(run), run)
     return models
 
 

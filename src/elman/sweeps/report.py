@@ -51,7 +51,7 @@ def lines(worker: sweep.Worker) -> Iterator[str]:
         )
     best = runs / complete[0].run
     yield f"best        {best}"
-    record = run.read_any_config(best).training
+    record = run.read_config(best).training
     if record is not None:
         yield f"repeat      {command(record.settings)}"
 

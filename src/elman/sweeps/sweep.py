@@ -228,7 +228,7 @@ def train_trial(
                 trained = session.begin(given, folder, conduct=conduct)
             if trained is not None:
                 trained.finish()
-    record = run.read_any_config(folder).training
+    record = run.read_config(folder).training
     assert record is not None
     assert record.validated is not None
     loss = kept_loss(run.read_history(folder), record)

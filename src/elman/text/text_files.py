@@ -12,7 +12,7 @@ from contextlib import suppress
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -113,7 +113,7 @@ def standard_input() -> BinaryIO:
 
 def blocks_of_standard_input() -> Iterator[str]:
     """Yield the text of standard input, plain or gzip-compressed, in blocks."""
-    file = io.BufferedReader(cast(io.RawIOBase, standard_input()))
+    file = io.BufferedReader(cast(Any, standard_input()))
     path = Path("standard input")
     return _decoded(path, partial(_content(path, file).read, BLOCK_BYTES))
 
