@@ -20,7 +20,7 @@ matplotlib.use("agg")
 from matplotlib import pyplot
 
 import elman
-from elman.experiments.samples import continued
+from elman.experiments.report import continued
 from elman.inference.evaluation import evaluate
 from elman.training.callback import Callback
 from elman.training.loop import Loop

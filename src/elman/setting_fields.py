@@ -8,6 +8,7 @@
             check(self)
 
 The command line's options are made from the same fields. `unset` describes a default of None.
+Other `options` of a field are kept in its metadata.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -57,7 +58,13 @@ def check_given(kind: type, given: Mapping[str, Any]) -> None:
 
 
 def whole(
-    default: int | None, description: str, *, at_least: int, at_most: int = 1 << 31, unset: str = ""
+    default: int | None,
+    description: str,
+    *,
+    at_least: int,
+    at_most: int = 1 << 31,
+    unset: str = "",
+    **options: Any,
 ) -> Any:
     """A whole number within `at_least` and `at_most` inclusive."""
 
@@ -65,7 +72,7 @@ def whole(
         require_at_least(at_least, **{name: value})
         require_at_most(at_most, **{name: value})
 
-    return _field(default, description, check, unset)
+    return _field(default, description, check, unset, **options)
 
 
 SHARE = "at least 0 and below 1", lambda value: 0 <= value < 1
@@ -77,7 +84,7 @@ def real(
     default: float | None,
     description: str,
     bounds: tuple[str, Callable[[float], bool]],
-    unset: str = "",
+    **options: Any,
 ) -> Any:
     """A finite number within some bounds."""
     rule, fits = bounds
@@ -85,7 +92,7 @@ def real(
     def is_valid(value: float) -> bool:
         return is_finite_number(value) and fits(value)
 
-    return number(default, description, f"a finite number {rule}", is_valid, unset)
+    return number(default, description, f"a finite number {rule}", is_valid, **options)
 
 
 def number(
@@ -93,11 +100,11 @@ def number(
     description: str,
     rule: str,
     fits: Callable[[float], bool],
-    unset: str = "",
+    **options: Any,
 ) -> Any:
     """A real number for which `fits` is true, as described by `rule`."""
     check = _requiring(rule, lambda value: is_number(value) and fits(value))
-    return _field(default, description, check, unset)
+    return _field(default, description, check, **options)
 
 
 def texts(description: str) -> Any:
@@ -121,21 +128,19 @@ def redefined(kind: type, name: str, default: Any) -> Any:
     return field(default=default, metadata=found.metadata)
 
 
-def choice(
-    default: str | None, description: str, choices: Sequence[str], *, unset: str = ""
-) -> Any:
+def choice(default: str | None, description: str, choices: Sequence[str], **options: Any) -> Any:
     """One of several words; they replace `{choices}` in the help text."""
 
     def check(name: str, value: Any) -> None:
         require_one_of(choices, **{name: value})
 
-    return _field(default, description.format(choices=alternatives(choices)), check, unset)
+    return _field(default, description.format(choices=alternatives(choices)), check, **options)
 
 
-def flag(description: str) -> Any:
+def flag(description: str, **options: Any) -> Any:
     """True or false; false by default."""
     check = _requiring("true or false", lambda value: isinstance(value, bool))
-    return _field(False, description, check)
+    return _field(False, description, check, **options)
 
 
 def path(default: str | None, description: str, **options: Any) -> Any:
@@ -152,10 +157,10 @@ def paths(description: str, **options: Any) -> Any:
 
 
 def checked(
-    default: Any, description: str, check: Callable[[Any], object] = id, *, unset: str = ""
+    default: Any, description: str, check: Callable[[Any], object] = id, **options: Any
 ) -> Any:
     """A value for which `check` raises an ElmanError unless it is valid."""
-    return _field(default, description, lambda name, value: check(value), unset)
+    return _field(default, description, lambda name, value: check(value), **options)
 
 
 def _is_path(value: Any) -> bool:

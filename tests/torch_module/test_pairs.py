@@ -12,7 +12,7 @@ import pytest
 
 import elman as package
 from elman.errors import ElmanError
-from elman.experiments import samples
+from elman.experiments import report
 from elman.experiments.choice import choose
 from elman.experiments.train import Training
 from elman.files import tensors
@@ -96,9 +96,9 @@ def test_the_table_measures_the_validation_part_as_evaluate_does(
     found = package.evaluate(plurals.parent / "run", plurals.parent / "held.tsv", framework="torch")
     assert found.loss == pytest.approx(training.validation().loss)
     assert training.samples.quality() == found.quality()
-    monkeypatch.setattr(samples, "MAX_MEASURED", 4)
+    monkeypatch.setattr(report, "MAX_MEASURED", 4)
     assert training.samples.quality()["measured"] == f"4 of {len(lines)} sources"
-    monkeypatch.setattr(samples, "MAX_EDITS", 1)
+    monkeypatch.setattr(report, "MAX_EDITS", 1)
     assert training.samples.quality()["measured"] == f"1 of {len(lines)} sources"
 
 

@@ -96,7 +96,7 @@ def sweep(
 
     An interrupt ends the sweep after the current batch; the results so far are returned.
     """
-    from elman.experiments.origin import with_origin
+    from elman.experiments.choice import with_origin
     from elman.sweeps import sweep as sweeps
 
     keeping: Any = resume.keeping if isinstance(resume, Sweep) else None

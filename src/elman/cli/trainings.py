@@ -63,16 +63,15 @@ def train(
 
 def _report(trained: "Session") -> None:
     """Finish a run, and print its results, a sample and a command to type."""
-    from elman.experiments import report
-    from elman.experiments.samples import LAST_TEMPERATURE, LAST_TOKENS
+    from elman.experiments.report import LAST_TEMPERATURE, LAST_TOKENS, results_in_words
     from elman.training.curve_files import load_matplotlib
 
     training = trained.training
     try:
         load_matplotlib()
         test = trained.finish()
-        print("\n".join(report.results_in_words(training, test)))
-        show(report.run_in_words(trained.folder))
+        print("\n".join(results_in_words(training, test)))
+        show(f"{'run':23}{trained.folder}")
         samples, run = training.samples, shlex.quote(str(trained.folder))
         sample = samples.written(LAST_TOKENS, LAST_TEMPERATURE)
         show(f"\n{sample.strip()}\n\nnext: {samples.command(run)}")
@@ -126,7 +125,7 @@ def sweep(
     each. Trials that fall behind end early. Settings marked [book: ...] are chosen for your text
     unless you give or search them.
     """
-    from elman.experiments.origin import with_origin
+    from elman.experiments.choice import with_origin
     from elman.sweeps import report
     from elman.sweeps import sweep as sweeps
     from elman.training.curve_files import load_matplotlib

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from elman.errors import ElmanError, InterruptedWorkError, MachineError
+from elman.experiments.choice import with_origin
 from elman.experiments.launch import number_of_workers
-from elman.experiments.origin import with_origin
 from elman.files import atomic
 from elman.model.metrics import Evaluation, bits_per_character
 from elman.runs import table

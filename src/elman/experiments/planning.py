@@ -17,8 +17,7 @@ from elman.data.batches import check_rows
 from elman.data.text import Text
 from elman.errors import ElmanError, require_at_least, require_at_most
 from elman.experiments import recipe
-from elman.experiments.choice import choose, default_shards
-from elman.experiments.origin import with_origin
+from elman.experiments.choice import choose, default_shards, with_origin
 from elman.experiments.recipe import Facts
 from elman.experiments.speed import Probe, operations_of
 from elman.experiments.train import build_options

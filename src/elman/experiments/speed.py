@@ -123,17 +123,12 @@ def measure() -> Speed:
 
 def peak() -> float:
     """Operations per second of NumPy's matrix product, for the fastest size."""
-    return max(map(_operations_of_a_product, SIZES))
+    return max(2 * size**3 / min(_seconds(size)) for size in SIZES)
 
 
-def _operations_of_a_product(size: int) -> float:
+def _seconds(size: int) -> Iterator[float]:
+    """Yield the duration of repeated products of two matrices in seconds."""
     one, other = np.random.default_rng(0).standard_normal((2, size, size), np.float32)
-    shortest = min(_seconds(one, other))
-    return 2 * size**3 / shortest
-
-
-def _seconds(one: Any, other: Any) -> Iterator[float]:
-    """Yield the duration of repeated products in seconds."""
     began = now = perf_counter()
     while now - began < PRODUCT_SECONDS:
         one @ other

@@ -12,7 +12,7 @@ from elman.data.sizes import Size
 from elman.data.text import PairTexts, Text
 from elman.errors import ElmanError
 from elman.experiments.choice import Choice, again, batches_of
-from elman.experiments.samples import SAMPLE_TEMPERATURE, PairSamples, TextSamples
+from elman.experiments.report import SAMPLE_TEMPERATURE, PairSamples, TextSamples
 from elman.files.long_work import showing
 from elman.files.memory import peak_memory_mb
 from elman.inference.evaluation import evaluate_tokens

@@ -72,14 +72,14 @@ class Optimizer:
     value that is invalid or that the optimizer does not take.
     """
 
-    optimizer: str = choice("sgd", "{choices}.", tuple(OPTIMIZERS))
+    optimizer: str = choice("sgd", "{choices}.", tuple(OPTIMIZERS), pairs="adam")
     lr: float = real(
         None,
         "Learning rate.",
         POSITIVE,
         unset=_defaults({name: kind.lr for name, kind in OPTIMIZERS.items()}),
     )
-    momentum: float = real(0.0, f"Momentum of {that_take('momentum')}.", SHARE)
+    momentum: float = real(0.0, f"Momentum of {that_take('momentum')}.", SHARE, pairs=None)
     weight_decay: float | None = real(
         None,
         f"Weight decay of {that_take('weight_decay')}.",
@@ -91,6 +91,7 @@ class Optimizer:
                 if "weight_decay" in kind.takes
             }
         ),
+        pairs=None,
     )
     recurrent_lr: float | None = real(
         None,
@@ -98,6 +99,7 @@ class Optimizer:
         "that of the other layers.",
         POSITIVE,
         unset="the learning rate",
+        pairs=None,
     )
 
     def __post_init__(self) -> None:

@@ -54,16 +54,19 @@ class ModelOptions:
         0.0,
         "Share of embedding features dropped.",
         SHARE,
+        pairs=None,
     )
     output_dropout: float = real(
         0.0,
         "Share of the last outputs dropped.",
         SHARE,
+        pairs=None,
     )
     precision: str = choice(
         "single",
         "{choices} (only numba, numpy).",
         PRECISIONS,
+        pairs="single",
     )
 
     def __post_init__(self) -> None:

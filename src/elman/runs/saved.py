@@ -87,15 +87,8 @@ def _text(data: TextFile | TimeMachine) -> dict[str, Any]:
     own |= {name: str(path) for name, path in files.items() if path is not None}
     if sources.split is not None:
         own["split"] = ",".join(map(str, sources.split))
-    return own | {
-        "tokenizer": data.tokenizer,
-        "vocab_size": data.vocab_size,
-        "min_freq": data.min_freq,
-        "newlines": data.newlines,
-        "batching": data.batching,
-        "lines": data.lines,
-        "seed": data.seed,
-    }
+    names = "tokenizer", "vocab_size", "min_freq", "newlines", "batching", "lines", "seed"
+    return own | {name: getattr(data, name) for name in names}
 
 
 def _model(model: Any, architecture: Architecture) -> dict[str, Any]:

@@ -3,10 +3,13 @@
 The options of `elman train`, their help and checks, and the fields of config.json and training.json
 are derived from it. Options of a model come from `ModelOptions`, options of an optimizer from
 `Optimizer`. Add a new setting to one of these classes, and read it where it takes effect.
+
+A field declares the only value that it has with `text`, with `pairs`, or with the `book`'s text;
+None if it does not apply to them.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from elman import setting_fields
@@ -92,6 +95,9 @@ CHOSEN = frozenset(  # settings that are chosen for a text, unless they are give
         "recurrent_lr",
     }
 )
+# Metadata of settings that only a text of the user has, and of those that only pairs have.
+OF_A_TEXT: Mapping[str, Any] = {"pairs": None, "book": None}
+OF_PAIRS: Mapping[str, Any] = {"text": None, "book": None}
 DEFAULT_EPOCHS = 100
 DEFAULT_SEQ_LEN, DEFAULT_LINE = 32, 256
 
@@ -119,21 +125,31 @@ class TextSettings:
         argument=True,
     )
     more_texts: list[str] = paths(  # noqa: RUF009 (its default is a factory)
-        "More files that continue the text.", argument=True, metavar="MORE"
+        "More files that continue the text.",
+        argument=True,
+        metavar="MORE",
+        **OF_A_TEXT,
     )
     split: str | None = checked(
         None,
         "Training, validation and test.",
         lambda value: _check_shares(value, None, None),
         unset="0.8,0.1,0.1",
+        book=None,
     )
     val: str | None = path(
-        None, "Validation text; the text is then only for training.", metavar="FILE"
+        None,
+        "Validation text; the text is then only for training.",
+        metavar="FILE",
+        **OF_A_TEXT,
     )
     test: str | None = path(
-        None, "Test text; the text is then split 0.9,0.1 by default.", metavar="FILE"
+        None,
+        "Test text; the text is then split 0.9,0.1 by default.",
+        metavar="FILE",
+        **OF_A_TEXT,
     )
-    lines: bool = flag("Read each line as a separate sequence.")
+    lines: bool = flag("Read each line as a separate sequence.", **OF_A_TEXT)
     edition: str | None = choice(
         None, "Edition of The Time Machine: {choices}.", EDITIONS, unset=EDITIONS[0]
     )
@@ -142,12 +158,15 @@ class TextSettings:
         "{choices}.",
         RECIPES,
         unset="auto for your own text",
+        pairs="auto",
+        book="book",
     )
     tokenizer: str | None = choice(
         None,
         "{choices}.",
         TOKENIZERS,
         unset="char",
+        book="char",
     )
     vocab_size: int | None = whole(
         None,
@@ -155,18 +174,21 @@ class TextSettings:
         at_least=2,
         at_most=MAX_VOCAB_SIZE,
         unset="all; bpe 4096",
+        **OF_A_TEXT,
     )
     min_freq: int | None = whole(
         None,
         "Rarer tokens become <unk>.",
         at_least=1,
         unset="word 2, char 1",
+        **OF_A_TEXT,
     )
     newlines: str | None = choice(
         None,
         "universal reads CR LF and CR as LF; keep does not.",
         NEWLINES,
         unset="universal",
+        **OF_A_TEXT,
     )
 
 
@@ -176,10 +198,14 @@ class PairSettings:
 
     pairs: bool = flag("Learn the target after the tab of each line from the source before it.")
     target_tokenizer: str | None = choice(
-        None, "{choices}.", PAIR_TOKENIZERS, unset="as --tokenizer"
+        None, "{choices}.", PAIR_TOKENIZERS, unset="as --tokenizer", **OF_PAIRS
     )
     attention: str | None = choice(
-        None, "{choices}: what the decoder reads.", ATTENTION, unset=f"{ATTENTION[0]} for pairs"
+        None,
+        "{choices}: what the decoder reads.",
+        ATTENTION,
+        unset=f"{ATTENTION[0]} for pairs",
+        **OF_PAIRS,
     )
 
 
@@ -191,13 +217,14 @@ class SizeSettings:
         "rnn",
         f"{alternatives(tuple(CELLS))}, or an installed cell.",
         _check_cell,
+        pairs="gru",
     )
     hidden: int = whole(32, "Hidden units of each layer.", at_least=1, at_most=MAX_HIDDEN)
     layers: int = whole(1, "Recurrent layers.", at_least=1, at_most=MAX_LAYERS)
     embedding: int = whole(
         0, "Embedding size; 0 is one-hot input.", at_least=0, at_most=MAX_EMBEDDING
     )
-    tied: bool = flag("Use the embedding as the output layer's weight.")
+    tied: bool = flag("Use the embedding as the output layer's weight.", pairs=None)
 
 
 @dataclass(frozen=True)
@@ -218,6 +245,8 @@ class LoopSettings:
         "random",
         "{choices} windows.",
         BATCHING,
+        pairs="random",
+        book="random",
     )
     epochs: int | None = whole(
         None,
@@ -249,13 +278,17 @@ class PlaceSettings:
         at_least=1,
         at_most=MAX_SHARDS,
         unset="the workers, or the next power of two",
+        pairs=None,
     )
-    partition_optimizer: bool = flag("Divide the optimizer's state among workers (ZeRO 1).")
+    partition_optimizer: bool = flag(
+        "Divide the optimizer's state among workers (ZeRO 1).", pairs=None
+    )
     seed: int = whole(0, "Seed of weights and batches.", at_least=0, at_most=MAX_SEED)
     init: str | None = path(
         None,
         "Start from the model of this finished run.",
         metavar="RUN",
+        pairs=None,
     )
     log: str | None = choice(
         None,
@@ -322,99 +355,58 @@ def check_given(given: Mapping[str, Any]) -> None:
 
 def check_together(values: Mapping[str, Any]) -> None:
     """Raise an ElmanError for settings that conflict. Some may be missing."""
-    _check_texts(values)
-    _check_pairs(values)
-    _check_parts(values)
-    _check_workers(values)
-    _check_model(values)
-    _check_optimizer(values)
-
-
-def _check_texts(values: Mapping[str, Any]) -> None:
     text = values.get("text", TIME_MACHINE)
     check_text(text, values.get("edition"))
     others = (values.get("val"), values.get("test"))
     for each in (text, *values.get("more_texts", ()), *others):
         if each is not None:
             _check_file(each)
-    if text == TIME_MACHINE:
-        _check_as_in_the_book(values)
+    _check_applicable(values)
+    if values.get("pairs"):
+        _check_pairs(values)
+    _check_parts(values)
+    _check_workers(values)
+    _check_model(values)
+    _check_optimizer(values)
 
 
-def _check_as_in_the_book(values: Mapping[str, Any]) -> None:
-    """Raise an ElmanError for a setting that does not apply to The Time Machine."""
-    if values.get("recipe") == "auto":
-        raise ElmanError(
-            "The Time Machine is trained as in the book, got recipe auto: give the path of a text "
-            "file"
-        )
-    names = ("more_texts", "split", "val", "test", "lines", "vocab_size", "min_freq", "newlines")
-    for name in names:
-        if value := values.get(name):
-            raise ElmanError(
-                f"{in_words(name)} does not apply to The Time Machine, got {value}: leave it out, "
-                "or give a text file"
-            )
-    if values.get("tokenizer") not in (None, "char"):
-        raise ElmanError(
-            f"The Time Machine is read by characters, as in the book, got {values['tokenizer']}: "
-            "give a text file to use bytes or words"
-        )
-    if values.get("batching", "random") != "random":
-        raise ElmanError(
-            f"The Time Machine is read in random windows, as in the book, got "
-            f"{values['batching']}: give a text file"
-        )
-
-
-# Settings that an encoder-decoder cannot have, unless they have these values.
-FIXED_OF_PAIRS: Mapping[str, Any] = {
-    "cell": "gru",
-    "optimizer": "adam",
-    "precision": "single",
-    "batching": "random",
-    "recipe": "auto",
+IN_THE_BOOK = {  # how The Time Machine is read
+    "recipe": "trained as in the book, got recipe {}: give the path of a text file",
+    "tokenizer": "read by characters, as in the book, got {}: give a text file to use bytes or "
+    "words",
+    "batching": "read in random windows, as in the book, got {}: give a text file",
 }
-NOT_OF_PAIRS = (
-    "more_texts",
-    "val",
-    "test",
-    "lines",
-    "vocab_size",
-    "min_freq",
-    "newlines",
-    "tied",
-    "input_dropout",
-    "output_dropout",
-    "momentum",
-    "weight_decay",
-    "recurrent_lr",
-    "shards",
-    "partition_optimizer",
-    "init",
-)
+
+
+def _check_applicable(values: Mapping[str, Any]) -> None:
+    """Raise an ElmanError for a setting that what is read does not have, by the metadata."""
+    in_the_book = values.get("text", TIME_MACHINE) == TIME_MACHINE
+    kind = "pairs" if values.get("pairs") else "book" if in_the_book else "text"
+    if kind == "pairs" and in_the_book:
+        raise ElmanError("pairs are read from a file of yours, got none: give its path")
+    for each in fields(Settings):
+        value = values.get(each.name)
+        only = each.metadata.get(kind, value)
+        if not value or value == only:
+            continue
+        name, pairs = in_words(each.name), Option("pairs")
+        if kind == "text":
+            raise ElmanError(f"{name} requires ", pairs, f", got {value}: give ", pairs)
+        if kind == "book" and only is not None:
+            raise ElmanError(f"The Time Machine is {IN_THE_BOOK[each.name].format(value)}")
+        if kind == "book":
+            raise ElmanError(
+                f"{name} does not apply to The Time Machine, got {value}: leave it out, or give a "
+                "text file"
+            )
+        rule = f"{name} does not apply to pairs" if only is None else f"{name} of pairs is {only}"
+        raise ElmanError(f"{rule}, got {value}: leave it out")
 
 
 def _check_pairs(values: Mapping[str, Any]) -> None:
-    """Raise an ElmanError for settings that do not apply to pairs, or only to pairs."""
+    """Raise an ElmanError for values that an encoder-decoder cannot have."""
     from elman.data.parts import parse_split
 
-    if not values.get("pairs"):
-        for name in ("target_tokenizer", "attention"):
-            if (value := values.get(name)) is not None:
-                rule, pairs = f"{in_words(name)} requires ", Option("pairs")
-                raise ElmanError(rule, pairs, f", got {value}: give ", pairs)
-        return
-    if values.get("text", TIME_MACHINE) == TIME_MACHINE:
-        raise ElmanError("pairs are read from a file of yours, got none: give its path")
-    for name, only in FIXED_OF_PAIRS.items():
-        if values.get(name, only) != only:
-            raise ElmanError(
-                f"{in_words(name)} of pairs is {only}, got {values[name]}: leave it out"
-            )
-    for name in NOT_OF_PAIRS:
-        if value := values.get(name):
-            raise ElmanError(f"{in_words(name)} does not apply to pairs, got {value}: leave it out")
     if values.get("embedding") == 0:
         raise ElmanError("a model of pairs has an embedding, got embedding 0: give it a size")
     if "framework" in values:
