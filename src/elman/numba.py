@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elman import numpy as specification
-from elman.book import names, rnnlm, text_file, time_machine
+from elman.book import data_sets, names, rnnlm
 from elman.book.names import *  # noqa: F403
 from elman.book.rnnlm import Originals
 from elman.errors import ElmanError, alternatives
@@ -419,14 +419,14 @@ class Trainer(specification.Trainer):
 CLIPPING = Originals(Trainer, ["clip_gradients", "measure_gradients"])
 
 
-class TimeMachine(time_machine.TimeMachine):
+class TimeMachine(data_sets.TimeMachine):
     """The Time Machine in overlapping windows, as in d2l, with 32-bit ids."""
 
-    __init__ = time_machine.TimeMachine.build_windows
+    __init__ = data_sets.TimeMachine.build_windows
     id_type = np.int32
 
 
-class TextFile(text_file.TextFile):
+class TextFile(data_sets.TextFile):
     """Text of any size, as in `elman.numpy`, with 32-bit ids."""
 
     id_type = np.int32

@@ -190,5 +190,5 @@ def test_info_measures_the_speed_of_this_machine(
 def test_the_peak_is_the_fastest_of_some_products(monkeypatch: pytest.MonkeyPatch) -> None:
     """A product of two matrices of n rows and columns takes 2 n^3 operations."""
     monkeypatch.setattr(speed, "SIZES", (10, 20))
-    monkeypatch.setattr(speed, "_seconds", lambda one, other: iter([4.0, len(one) / 10, 3.0]))
+    monkeypatch.setattr(speed, "_seconds", lambda size: iter([4.0, size / 10, 3.0]))
     assert speed.peak() == 2 * 20**3 / 2

@@ -378,7 +378,7 @@ def test_a_store_that_is_cut_while_it_is_read_is_told_of(
     code = (
         "import os\n"
         "from pathlib import Path\n"
-        "from elman.book.text_file import TextFile\n"
+        "from elman.book.data_sets import TextFile\n"
         "from elman.errors import ElmanError\n"
         "from elman.inference.evaluation import evaluate_tokens\n"
         "from elman.inference.language_model import CompiledModel\n"

@@ -19,7 +19,7 @@ from good_files import Good, copied, files
 from spoiling import FLOATS, NUMBERS, STORY, Chance
 
 import elman
-from elman.book.text_file import TextFile
+from elman.book.data_sets import TextFile
 from elman.cli import main as command_line
 from elman.data import store
 from elman.errors import ElmanError

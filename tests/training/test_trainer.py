@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from elman.book.data_module import DataModule
+from elman.book.data_sets import DataModule
 from elman.book.module import Module
 from elman.book.trainer import Trainer
 from elman.data.batches import SequenceBatches

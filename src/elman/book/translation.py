@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from elman.book.data_module import DataModule
+from elman.book.data_sets import DataModule
 from elman.data.batches import Loader, SequenceBatches
 from elman.data.orders import ByLength
 from elman.data.sequences import Sequences
@@ -107,7 +107,7 @@ class MTFraEng(Pairs):
     `src_vocab` and `tgt_vocab` have the tokens that occur twice or more.
     """
 
-    # The __init__ of a framework's MTFraEng; why it is not one here, time_machine.TimeMachine says.
+    # The __init__ of a framework's MTFraEng; why it is not one here, data_sets.TimeMachine says.
     def build_pairs(
         self,
         batch_size: int,

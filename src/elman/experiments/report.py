@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from elman.book.time_machine import TimeMachine
+from elman.book.data_sets import TimeMachine
 from elman.data.sizes import shares_in_words
 from elman.inference.language_model import generate
 from elman.inference.sampling import Sampler

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
-from elman.book.text_file import TextFile
+from elman.book.data_sets import TextFile
 from elman.data.sizes import Size
 from elman.data.text import PairTexts, Text
 from elman.errors import ElmanError

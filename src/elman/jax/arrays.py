@@ -8,8 +8,8 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
-from elman.book import data_module, text_file, time_machine, translation
-from elman.book.devices import Devices
+from elman.book import data_sets, translation
+from elman.book.names import Devices
 
 float32, int32, int64 = jnp.float32, jnp.int32, jnp.int64
 
@@ -79,7 +79,7 @@ try_all_gpus = _devices.try_all_gpus
 devices = _devices.names
 
 
-class DataModule(data_module.DataModule):
+class DataModule(data_sets.DataModule):
     """Base class of data sets; minibatches are NumPy arrays, as in d2l."""
 
     def to_tensor(self, array: np.ndarray) -> np.ndarray:
@@ -87,13 +87,13 @@ class DataModule(data_module.DataModule):
         return array.astype(np.int32) if array.dtype == np.int64 else array
 
 
-class TimeMachine(time_machine.TimeMachine, DataModule):
+class TimeMachine(data_sets.TimeMachine, DataModule):
     """The Time Machine in overlapping windows, as in d2l."""
 
-    __init__ = time_machine.TimeMachine.build_windows
+    __init__ = data_sets.TimeMachine.build_windows
 
 
-class TextFile(text_file.TextFile, DataModule):
+class TextFile(data_sets.TextFile, DataModule):
     """Text of any size, in three parts that do not overlap: `train`, `val`, `test`."""
 
 

@@ -9,8 +9,8 @@ import optax
 from flax import linen as nn
 from jax import numpy as jnp
 
-from elman.book import attention, seq2seq
-from elman.book.attention import Memory
+from elman.book import seq2seq
+from elman.book.seq2seq import Memory
 from elman.errors import ElmanError
 from elman.jax import arrays
 from elman.jax.layers import GRU
@@ -177,12 +177,12 @@ class Seq2Seq(EncoderDecoder):
         return make_optimizer(seq2seq.optimizer_of(self.lr))
 
 
-class Seq2SeqAttentionDecoder(Seq2SeqDecoder, attention.Seq2SeqAttentionDecoder):
+class Seq2SeqAttentionDecoder(Seq2SeqDecoder, seq2seq.Seq2SeqAttentionDecoder):
     """Seq2SeqDecoder with additive attention: it reads a weighted sum of the encoder's outputs."""
 
     softmax = staticmethod(jax.nn.softmax)
     make_state = staticmethod(jnp.stack)
-    setup = attention.Seq2SeqAttentionDecoder.setup
+    setup = seq2seq.Seq2SeqAttentionDecoder.setup
 
     def positions(self, steps: int, lengths: Any) -> Any:
         """Numbers of the steps, (steps, 1)."""

@@ -7,8 +7,8 @@ import mxnet
 import numpy as _numpy
 from mxnet import nd, np, npx
 
-from elman.book import data_module, text_file, time_machine, translation
-from elman.book.devices import Devices
+from elman.book import data_sets, translation
+from elman.book.names import Devices
 
 npx.set_np()
 
@@ -58,7 +58,7 @@ try_all_gpus = _devices.try_all_gpus
 devices = _devices.names
 
 
-class DataModule(data_module.DataModule):
+class DataModule(data_sets.DataModule):
     """Base class of data sets."""
 
     def to_tensor(self, array: _numpy.ndarray) -> np.ndarray:
@@ -75,13 +75,13 @@ def from_numpy(array: _numpy.ndarray) -> np.ndarray:
     return nd.from_numpy(array.copy(), array_cls=np.ndarray)
 
 
-class TimeMachine(time_machine.TimeMachine, DataModule):
+class TimeMachine(data_sets.TimeMachine, DataModule):
     """The Time Machine in overlapping windows, as in d2l."""
 
-    __init__ = time_machine.TimeMachine.build_windows
+    __init__ = data_sets.TimeMachine.build_windows
 
 
-class TextFile(text_file.TextFile, DataModule):
+class TextFile(data_sets.TextFile, DataModule):
     """Text of any size, in three parts that do not overlap: `train`, `val`, `test`."""
 
 

@@ -5,7 +5,7 @@ from typing import Any
 from mxnet import autograd, gluon, init, np, npx
 from mxnet.gluon import nn
 
-from elman.book import attention, seq2seq
+from elman.book import seq2seq
 from elman.mxnet import arrays
 from elman.mxnet.layers import GRU
 from elman.mxnet.model import Classifier, make_optimizer
@@ -74,7 +74,7 @@ class Seq2Seq(seq2seq.Seq2Seq, EncoderDecoder):
         return make_optimizer(seq2seq.optimizer_of(self.lr), self.parameters())
 
 
-class Seq2SeqAttentionDecoder(Seq2SeqDecoder, attention.Seq2SeqAttentionDecoder):
+class Seq2SeqAttentionDecoder(Seq2SeqDecoder, seq2seq.Seq2SeqAttentionDecoder):
     """Seq2SeqDecoder with additive attention: it reads a weighted sum of the encoder's outputs."""
 
     softmax = staticmethod(npx.softmax)

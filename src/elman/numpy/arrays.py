@@ -5,9 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from elman.book import time_machine
-from elman.book.data_module import DataModule
-from elman.book.text_file import TextFile
+from elman.book import data_sets
+from elman.book.data_sets import DataModule, TextFile
 from elman.model.metrics import perplexity
 
 __all__ = ["DataModule", "TextFile", "TimeMachine", "devices"]
@@ -64,7 +63,7 @@ def devices() -> list[str]:
     return ["cpu"]
 
 
-class TimeMachine(time_machine.TimeMachine):
+class TimeMachine(data_sets.TimeMachine):
     """The Time Machine in overlapping windows, as in d2l."""
 
-    __init__ = time_machine.TimeMachine.build_windows
+    __init__ = data_sets.TimeMachine.build_windows

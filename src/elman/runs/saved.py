@@ -7,8 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from elman.book.text_file import TextFile
-from elman.book.time_machine import TimeMachine
+from elman.book.data_sets import TextFile, TimeMachine
 from elman.errors import ElmanError
 from elman.files import atomic
 from elman.model import weights

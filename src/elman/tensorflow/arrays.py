@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from elman.book import data_module, text_file, time_machine, translation
-from elman.book.devices import Devices
+from elman.book import data_sets, translation
+from elman.book.names import Devices
 
 float32, int32, int64 = tf.float32, tf.int32, tf.int64
 
@@ -70,7 +70,7 @@ def devices() -> list[str]:
     return ["cpu", *(f"gpu:{i}" for i in range(num_gpus()))]
 
 
-class DataModule(data_module.DataModule):
+class DataModule(data_sets.DataModule):
     """Base class of data sets."""
 
     def to_tensor(self, array: np.ndarray) -> tf.Tensor:
@@ -90,13 +90,13 @@ class Text(DataModule):
         return tf.constant(array, tf.int32)
 
 
-class TimeMachine(time_machine.TimeMachine, Text):
+class TimeMachine(data_sets.TimeMachine, Text):
     """The Time Machine in overlapping windows, as in d2l."""
 
-    __init__ = time_machine.TimeMachine.build_windows
+    __init__ = data_sets.TimeMachine.build_windows
 
 
-class TextFile(text_file.TextFile, Text):
+class TextFile(data_sets.TextFile, Text):
     """Text of any size, in three parts that do not overlap: `train`, `val`, `test`."""
 
 

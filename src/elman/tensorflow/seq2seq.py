@@ -5,8 +5,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from elman.book import attention, seq2seq
-from elman.book.attention import Memory
+from elman.book import seq2seq
+from elman.book.seq2seq import Memory
 from elman.tensorflow import arrays
 from elman.tensorflow.layers import GRU
 from elman.tensorflow.model import Classifier, make_optimizer
@@ -77,7 +77,7 @@ class Seq2Seq(seq2seq.Seq2Seq, EncoderDecoder):
         return make_optimizer(seq2seq.optimizer_of(self.lr))
 
 
-class Seq2SeqAttentionDecoder(Seq2SeqDecoder, attention.Seq2SeqAttentionDecoder):
+class Seq2SeqAttentionDecoder(Seq2SeqDecoder, seq2seq.Seq2SeqAttentionDecoder):
     """Seq2SeqDecoder with additive attention: it reads a weighted sum of the encoder's outputs."""
 
     softmax = staticmethod(tf.nn.softmax)

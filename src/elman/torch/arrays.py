@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from elman.book import data_module, text_file, time_machine, translation
-from elman.book.devices import Devices
+from elman.book import data_sets, translation
+from elman.book.names import Devices
 
 float32, int32, int64 = torch.float32, torch.int32, torch.int64
 
@@ -56,7 +56,7 @@ try_all_gpus = _devices.try_all_gpus
 devices = _devices.names
 
 
-class DataModule(data_module.DataModule):
+class DataModule(data_sets.DataModule):
     """Base class of data sets."""
 
     def to_tensor(self, array: np.ndarray) -> torch.Tensor:
@@ -68,13 +68,13 @@ class DataModule(data_module.DataModule):
         return numpy(tensor) if isinstance(tensor, torch.Tensor) else super().to_array(tensor)
 
 
-class TimeMachine(time_machine.TimeMachine, DataModule):
+class TimeMachine(data_sets.TimeMachine, DataModule):
     """The Time Machine in overlapping windows, as in d2l."""
 
-    __init__ = time_machine.TimeMachine.build_windows
+    __init__ = data_sets.TimeMachine.build_windows
 
 
-class TextFile(text_file.TextFile, DataModule):
+class TextFile(data_sets.TextFile, DataModule):
     """Text of any size, in three parts that do not overlap: `train`, `val`, `test`."""
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from elman.book import attention, seq2seq
+from elman.book import seq2seq
 from elman.torch import arrays
 from elman.torch.layers import GRU
 from elman.torch.model import Classifier, make_optimizer
@@ -77,7 +77,7 @@ class Seq2Seq(seq2seq.Seq2Seq, EncoderDecoder):
         return make_optimizer(seq2seq.optimizer_of(self.lr), self.named_parameters())
 
 
-class Seq2SeqAttentionDecoder(Seq2SeqDecoder, attention.Seq2SeqAttentionDecoder):
+class Seq2SeqAttentionDecoder(Seq2SeqDecoder, seq2seq.Seq2SeqAttentionDecoder):
     """Seq2SeqDecoder with additive attention: it reads a weighted sum of the encoder's outputs."""
 
     softmax = staticmethod(torch.softmax)

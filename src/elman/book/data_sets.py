@@ -1,23 +1,223 @@
-"""Data set of a text of any size: a file, or a token store."""
+"""The book's base class of data sets, The Time Machine as in the book, and texts of any size."""
 
+import hashlib
 import math
 from collections.abc import Sequence
+from functools import cached_property
 from itertools import islice
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
-from elman.book.data_module import DataModule
 from elman.data import sizes
-from elman.data.batches import Batch, Convert, Loader, SequenceBatches
+from elman.data.batches import Batch, Convert, Loader, Minibatches, SequenceBatches
+from elman.data.orders import Numbered, check_window
 from elman.data.parts import PARTS, Sources
 from elman.data.sequences import Sequences
 from elman.data.sizes import Size
 from elman.data.text import BatchSettings, Text, read_text
 from elman.data.tokenization import TokenSettings
-from elman.errors import ElmanError
+from elman.errors import ElmanError, require_at_least
+from elman.hyperparameters import HyperParameters
 from elman.text.codec import Codec
-from elman.text.tokenizers import Units
+from elman.text.time_machine import time_machine
+from elman.text.tokenizers import Units, clean
+from elman.text.vocab import UNKNOWN, Vocab
+
+
+class DataModule(HyperParameters):
+    """Base class of data sets: they provide minibatches for training and validation.
+
+    `root` is the folder of its files. `num_workers` is accepted for the book's code but unused:
+    slicing an array in memory is faster than passing batches between processes.
+    """
+
+    batch_size: int
+    seed = 0
+    id_type: Any = np.int64  # of token ids
+
+    def __init__(self, root: str = "../data", num_workers: int = 4) -> None:
+        self.save_hyperparameters()
+
+    def get_dataloader(self, train: bool) -> Any:
+        """Return the minibatches for training or for validation."""
+        raise NotImplementedError("define get_dataloader(train)")
+
+    def train_dataloader(self) -> Any:
+        """Return the minibatches for training."""
+        return self.get_dataloader(train=True)
+
+    def val_dataloader(self) -> Any:
+        """Return the minibatches for validation."""
+        return self.get_dataloader(train=False)
+
+    def to_tensor(self, array: Any) -> Any:
+        """Convert a NumPy array to a tensor of the framework."""
+        return array
+
+    def to_array(self, tensor: Any) -> Any:
+        """Convert a tensor of the framework, or something like it, to a NumPy array."""
+        return np.asarray(tensor)
+
+    def get_tensorloader(
+        self,
+        tensors: Sequence[Any],
+        train: bool,
+        indices: slice = slice(0, None),
+        padding: int | None = None,
+    ) -> Minibatches:
+        """Return minibatches of the rows `indices` of some tensors, shuffled for training.
+
+        The last tensor has the targets. With `padding`, the id of a symbol, batches have a mask:
+        targets that are padding do not count.
+        """
+        arrays = [self.to_array(tensor[indices]) for tensor in tensors]
+        rng = np.random.default_rng(self.seed) if train else None
+        order = Numbered(len(arrays[0]), self.batch_size, rng)
+        return Minibatches(arrays, order, self.to_tensor, padding)
+
+
+class TimeMachine(DataModule):
+    """The Time Machine in overlapping windows of `num_steps` ids, as in d2l.
+
+    The first `num_train` windows are for training, the next `num_val` for validation. `X` and `Y`
+    are all windows and their targets, (windows, num_steps), as views of one array of ids.
+    """
+
+    edition = "gutenberg"
+    text_sha256 = ""  # until `build_windows` reads the text
+    val_sha256 = test_sha256 = ""  # there are no files for these parts
+    num_steps: int
+    num_train: int
+    num_val: int
+    _ids: NDArray[Any] | None = None
+
+    # The __init__ of a framework's TimeMachine. It is not named __init__ here, because the book
+    # replaces that method with one that calls super().__init__() without arguments.
+    def build_windows(
+        self,
+        batch_size: int,
+        num_steps: int,
+        num_train: int = 10000,
+        num_val: int = 5000,
+        edition: str = "gutenberg",
+        seed: int = 0,
+    ) -> None:
+        """Read the text and divide it into windows.
+
+        - `batch_size`: windows in a batch.
+        - `num_steps`: characters in a window.
+        - `num_train`, `num_val`: windows for training, and the following windows for validation.
+        - `edition`: gutenberg, which is installed, or d2l, the book's file: read from the folder
+          `root` (../data) or downloaded once.
+        - `seed`: seed for the order of the training windows.
+        """
+        DataModule.__init__(self)
+        self.save_hyperparameters()
+        require_at_least(
+            1, batch_size=batch_size, num_steps=num_steps, num_train=num_train, num_val=num_val
+        )
+        require_at_least(0, seed=seed)
+        raw_text = self._download()
+        self.text_sha256 = hashlib.sha256(raw_text.encode()).hexdigest()
+        corpus, self.vocab = self.build(raw_text)
+        check_window(len(corpus), num_steps)
+        if (windows := len(corpus) - num_steps) < num_train + num_val:
+            raise ElmanError(
+                f"num_train + num_val must be {windows} or less, the windows of {num_steps} steps "
+                f"in the text, got {num_train + num_val}: use fewer"
+            )
+        self._ids = np.asarray(corpus, self.id_type)
+
+    @cached_property
+    def X(self) -> Any:  # noqa: N802
+        """All windows, (windows, num_steps)."""
+        return self.to_tensor(self._windows[:, :-1])
+
+    @cached_property
+    def Y(self) -> Any:  # noqa: N802
+        """Targets of all windows: the windows one token later, (windows, num_steps)."""
+        return self.to_tensor(self._windows[:, 1:])
+
+    @property
+    def _windows(self) -> NDArray[Any]:
+        """Windows with the token after each, (windows, num_steps + 1): a view of the ids."""
+        assert self._ids is not None
+        windows = np.lib.stride_tricks.sliding_window_view
+        # Writeable because torch.from_numpy warns about read-only arrays.
+        return windows(self._ids, self.num_steps + 1, writeable=True)
+
+    def __repr__(self) -> str:
+        name = type(self).__name__
+        if "vocab" not in vars(self):  # a user's constructor may set other attributes
+            return f"{name}()"
+        windows = f"{self.num_train:,} windows of {self.num_steps} for training"
+        return (
+            f"{name}({self.edition} edition, {windows}, {self.num_val:,} for validation, "
+            f"vocabulary of {len(self.vocab)}, batches of {self.batch_size:,})"
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Attributes for a copy or a pickle, without windows that are views of the ids."""
+        return {
+            name: value
+            for name, value in vars(self).items()
+            if not (name in ("X", "Y") and self._is_view(value))
+        }
+
+    def _is_view(self, windows: Any) -> bool:
+        arrays = isinstance(windows, np.ndarray) and self._ids is not None
+        return arrays and np.may_share_memory(windows, self._ids)
+
+    def _download(self) -> str:
+        return time_machine(self.edition, self.root)
+
+    def _preprocess(self, text: str) -> str:
+        return clean(text)
+
+    def _tokenize(self, text: str) -> list[str]:
+        return list(text)
+
+    def build(self, raw_text: str, vocab: Vocab | None = None) -> tuple[list[int], Vocab]:
+        """Ids of a text and their vocabulary: `vocab`, or a new one."""
+        tokens = self._tokenize(self._preprocess(raw_text))
+        vocab = vocab or Vocab(tokens)
+        return vocab[tokens], vocab
+
+    @property
+    def codec(self) -> Codec | None:
+        """Codec for models trained on this data.
+
+        None if the user's own `_tokenize` makes tokens longer than a character. It cleans a text
+        unless the user's own `_preprocess` keeps characters that the book's cleaning removes.
+        """
+        tokens = [token for token in self.vocab.idx_to_token if token != UNKNOWN]
+        if any(len(token) > 1 for token in tokens):
+            return None
+        cleaned = all(clean(token) == token for token in tokens)
+        return Codec(self.vocab, "char", cleaned)
+
+    def loss_without_context(self) -> float:
+        """Loss in nats per token of a model based only on token frequencies; NaN without ids."""
+        if self._ids is None:  # the book's own constructor sets other attributes
+            return math.nan
+        return sizes.entropy_of(self._ids[: self.num_train + self.num_steps])
+
+    def get_dataloader(self, train: bool) -> Minibatches:
+        """Return the minibatches for training, reshuffled in each epoch, or for validation."""
+        end = self.num_train + self.num_val
+        rows = slice(0, self.num_train) if train else slice(self.num_train, end)
+        return self.get_tensorloader([self.X, self.Y], train, rows)
+
+    def trained(self) -> Size:
+        """Number of targets for training; they are characters."""
+        return Size(*[self.num_train * self.num_steps] * 3)
+
+    def validated(self, batches: int) -> Size:
+        """Number of targets in the first `batches` for validation."""
+        windows = min(batches * self.batch_size, self.num_val)
+        return Size(*[windows * self.num_steps] * 3)
 
 
 class TextFile(DataModule):
