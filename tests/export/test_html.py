@@ -8,7 +8,7 @@ import pytest
 
 from elman import numpy as specification
 from elman.errors import ElmanError
-from elman.formats import half, html
+from elman.formats import html
 from elman.model.weights import initial
 from elman.text.codec import Codec
 from elman.text.vocab import Vocab
@@ -62,7 +62,7 @@ def test_weights_are_halved_unless_the_odds_would_change(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert '"half":true' in html.page(run)
-    monkeypatch.setattr(half, "TOLERANCE", 1e-6)
+    monkeypatch.setattr(html, "TOLERANCE", 1e-6)
     with caplog.at_level(logging.INFO, "elman"):
         assert '"half":false' in html.page(run)
     (message,) = caplog.messages
@@ -73,23 +73,23 @@ def test_weights_beyond_half_precision_are_bounded_if_that_changes_nothing() -> 
     model = model_of("rnn")
     model.parameters["rnn.weight_ih_l0"][0, 0] = 1e5
     values, codec = model.parameters, model.codec
-    stored = half.smallest(model.architecture(), values, codec)
+    stored = html.smallest(model.architecture(), values, codec)
     assert stored.half
     assert np.frombuffer(stored.content, "<f2").max() == 65504
     values["linear.bias"][:] = 1e5 + np.arange(len(codec.vocab))
-    assert not half.smallest(model.architecture(), values, codec).half
+    assert not html.smallest(model.architecture(), values, codec).half
 
 
 def test_a_model_that_is_too_large_is_refused_before_it_is_read(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     numbers = sum(value.size for value in model_of("gru", embedding=4).parameters.values())
-    monkeypatch.setattr(half, "MAX_BYTES", 2 * numbers)
+    monkeypatch.setattr(html, "MAX_BYTES", 2 * numbers)
     html.page(run)
-    monkeypatch.setattr(half, "TOLERANCE", -1.0)
+    monkeypatch.setattr(html, "TOLERANCE", -1.0)
     with pytest.raises(ElmanError, match="of weights or fewer, got 1 in single precision: train"):
         html.page(run)
-    monkeypatch.setattr(half, "MAX_BYTES", 2 * numbers - 1)
+    monkeypatch.setattr(html, "MAX_BYTES", 2 * numbers - 1)
     (run / "model.safetensors").unlink()
     with pytest.raises(ElmanError, match="of weights or fewer, got 1 in half precision: train"):
         html.page(run)

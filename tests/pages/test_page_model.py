@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from elman import numpy as specification
-from elman.formats import half
+from elman.formats import html
 from elman.inference import language_model
 from elman.inference.sampling import Sampler, softmax
 from elman.model.cells import CELLS
@@ -62,7 +62,7 @@ def test_odds_are_those_of_the_specification(
     show: Show, monkeypatch: pytest.MonkeyPatch, cell: str, sizes: str, precision: str
 ) -> None:
     if precision == "single":
-        monkeypatch.setattr(half, "TOLERANCE", -1.0)
+        monkeypatch.setattr(html, "TOLERANCE", -1.0)
     model = model_of(cell, **SIZES[sizes])
     if cell == "rnn-relu":  # its states would grow with the text, and differences with them
         model.load_weights({name: value / 2 for name, value in model.parameters.items()})
@@ -124,7 +124,7 @@ def test_a_text_that_the_model_reads_cleaned_is_cleaned(show: Show) -> None:
 def test_the_same_random_numbers_draw_the_same_text(
     show: Show, monkeypatch: pytest.MonkeyPatch, temperature: float
 ) -> None:
-    monkeypatch.setattr(half, "TOLERANCE", -1.0)
+    monkeypatch.setattr(html, "TOLERANCE", -1.0)
     model = model_of("lstm", layers=2, embedding=5)
     page = show(model)
     sampler = Sampler(temperature, excluded=(model.codec.vocab.unk,))

@@ -1,51 +1,28 @@
 """The equations of a cell, written in another language by running its step on symbols."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
+
+import numpy as np
+from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from elman.errors import ElmanError, alternatives
 from elman.model.cells import STEP_FUNCTIONS, Cell
 
 
-class Symbol:
+class Symbol(NDArrayOperatorsMixin):
     """A value that exported code computes. A Python operator writes an operator of its language."""
 
     def __init__(self, name: str, language: "Language") -> None:
         self.name, self._language = name, language
 
-    def __neg__(self) -> "Symbol":
-        return self._language.apply("neg", self)
-
-    def __add__(self, other: Any) -> "Symbol":
-        return self._language.apply("add", self, other)
-
-    def __radd__(self, other: Any) -> "Symbol":
-        return self._language.apply("add", other, self)
-
-    def __sub__(self, other: Any) -> "Symbol":
-        return self._language.apply("sub", self, other)
-
-    def __rsub__(self, other: Any) -> "Symbol":
-        return self._language.apply("sub", other, self)
-
-    def __mul__(self, other: Any) -> "Symbol":
-        return self._language.apply("mul", self, other)
-
-    def __rmul__(self, other: Any) -> "Symbol":
-        return self._language.apply("mul", other, self)
-
-    def __truediv__(self, other: Any) -> "Symbol":
-        return self._language.apply("div", self, other)
-
-    def __rtruediv__(self, other: Any) -> "Symbol":
-        return self._language.apply("div", other, self)
-
-    def __pow__(self, other: Any) -> "Symbol":
-        return self._language.apply("pow", self, other)
-
-    def __rpow__(self, other: Any) -> "Symbol":
-        return self._language.apply("pow", other, self)
+    def __array_ufunc__(
+        self, operator: np.ufunc, method: str, *operands: Any, **options: Any
+    ) -> "Symbol":
+        """Write an operator; `options` name the left operand of an assignment such as +=."""
+        return self._language.apply(operator.__name__, *operands)
 
     def __pos__(self) -> "Symbol":
         return self
@@ -54,8 +31,8 @@ class Symbol:
 class Language(ABC):
     """Array functions of symbols, instead of a framework's; a subclass writes them.
 
-    Operands are symbols or numbers. `kind` is a Python operator, or the name of a function of one
-    array.
+    Operands are symbols or numbers. `kind` is NumPy's name of an operator, or the name of a
+    function of one array.
     """
 
     @abstractmethod
@@ -74,33 +51,11 @@ class Language(ABC):
     def concat(self, parts: Sequence[Symbol], axis: int) -> Symbol:
         """Write several arrays as one."""
 
-    def exp(self, x: Symbol) -> Symbol:
-        """Exponential."""
-        return self.apply("exp", x)
-
-    def log(self, x: Symbol) -> Symbol:
-        """Natural logarithm."""
-        return self.apply("log", x)
-
-    def sin(self, x: Symbol) -> Symbol:
-        """Sine."""
-        return self.apply("sin", x)
-
-    def cos(self, x: Symbol) -> Symbol:
-        """Cosine."""
-        return self.apply("cos", x)
-
-    def tanh(self, x: Symbol) -> Symbol:
-        """Hyperbolic tangent."""
-        return self.apply("tanh", x)
-
-    def sigmoid(self, x: Symbol) -> Symbol:
-        """1 / (1 + exp(-x))."""
-        return self.apply("sigmoid", x)
-
-    def relu(self, x: Symbol) -> Symbol:
-        """max(x, 0)."""
-        return self.apply("relu", x)
+    def __getattr__(self, name: str) -> Callable[[Symbol], Symbol]:
+        """A function of one array, such as `tanh`."""
+        if name not in STEP_FUNCTIONS:
+            raise AttributeError(f"there is no function {name}")
+        return partial(self.apply, name)
 
     def reduce_mean(self, x: Symbol, axis: int, keepdims: bool = False) -> Symbol:
         """Mean along an axis."""
@@ -112,22 +67,16 @@ class Language(ABC):
 
 
 def write_step(
-    language: Language, cell: Cell, x: str, r: str | None, state: Sequence[str], own: dict[str, str]
+    language: Language, cell: Cell, x: str, r: str, state: Sequence[str], own: dict[str, str]
 ) -> list[str]:
     """Write the step of a cell; return the names of the arrays of the next state.
 
     The arguments are names in the language; `own` are the names of the cell's parameters.
     """
-
-    def symbol(name: str) -> Symbol:
-        return Symbol(name, language)
-
-    before = tuple(map(symbol, state))
-    weights = {name: symbol(value) for name, value in own.items()}
+    inputs, recurrent, *before = (Symbol(name, language) for name in (x, r, *state))
+    weights = {name: Symbol(value, language) for name, value in own.items()}
     try:
-        after = cell.next_state(
-            language, symbol(x), None if r is None else symbol(r), before, weights
-        )
+        after = cell.next_state(language, inputs, recurrent, tuple(before), weights)
         return [part.name for part in after]
     except Exception as error:  # equations may raise anything
         raise ElmanError(

@@ -3,19 +3,25 @@
 import base64
 import html
 import json
+import logging
+import math
 import re
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
+import numpy as np
+
+from elman import numpy as specification
 from elman.errors import ElmanError, printable
 from elman.files import atomic
-from elman.formats import half
+from elman.inference.language_model import check_finite
+from elman.inference.sampling import Sampler, softmax
 from elman.model.cells import CELLS
 from elman.model.options import precision_in
-from elman.model.weights import Architecture, checked
+from elman.model.weights import Architecture, Weights, checked, count
 from elman.runs import records
 from elman.runs import run as runs
 from elman.text.codec import Codec
@@ -30,6 +36,12 @@ CHARACTERS = {
     r"\s": r"\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000",
 }
 SCRIPTS = ("model.js", "tokens.js", "reading.js", "view.js", "main.js")
+MAX_BYTES = 64 << 20  # of all weights
+TEXTS, TOKENS = 16, 64  # generated to compare probabilities
+TOLERANCE = 1e-3  # of a probability
+MAX_HALF = 65504.0  # the largest number of half precision
+
+log = logging.getLogger("elman")
 
 
 def write(run: Path, out: Path) -> None:
@@ -46,7 +58,7 @@ def page(run: Path) -> str:
     _check(runs.read_config(run).architecture)
     arch, values, codec, recorded = runs.read(run)
     precision_in("a page", recorded)
-    stored = half.smallest(arch, checked(values, arch), codec)
+    stored = smallest(arch, checked(values, arch), codec)
     script = "\n".join(map(_source, SCRIPTS))
     parts = _style("style.css") | {
         "name": _shown(run.resolve().name),
@@ -66,7 +78,7 @@ def _check(arch: Architecture) -> None:
         raise ElmanError(
             f"a page requires a built-in cell, got {arch.cell}: export to onnx or torch"
         )
-    half.check_size(arch)
+    check_size(arch)
 
 
 def listing(models: Mapping[str, Path]) -> str:
@@ -167,3 +179,52 @@ def _merges(codec: Codec) -> list[int]:
     """Ids of the two tokens of each merge, and of the merged token, in order of the merges."""
     pairs = json.loads(codec.tokenizer.model)["model"]["merges"]
     return [codec.vocab[token] for one, two in pairs for token in (one, two, one + two)]
+
+
+class Stored(NamedTuple):
+    """Weights as concatenated bytes, little-endian, in half or single precision."""
+
+    half: bool
+    shapes: dict[str, tuple[int, ...]]
+    content: bytes
+
+
+def check_size(arch: Architecture, bytes_per_weight: int = 2) -> None:
+    """Raise an ElmanError if the weights take more than MAX_BYTES."""
+    size = bytes_per_weight * count(arch)
+    if size > MAX_BYTES:
+        precision, got = "half" if bytes_per_weight == 2 else "single", math.ceil(size / 2**20)
+        raise ElmanError(
+            f"a page must have {MAX_BYTES >> 20} MiB of weights or fewer, got {got} in {precision} "
+            "precision: train a model with fewer hidden units or symbols"
+        )
+
+
+def smallest(arch: Architecture, values: Weights, codec: Codec) -> Stored:
+    """Weights in half precision, or in single if probabilities change by more than TOLERANCE."""
+    single = {name: value.astype("<f4") for name, value in values.items()}
+    half = {name: value.clip(-MAX_HALF, MAX_HALF).astype("<f2") for name, value in values.items()}
+    change = _change(arch, single, half, codec)
+    fits = change <= TOLERANCE
+    if not fits:
+        check_size(arch, 4)
+        log.info("weights in single precision: half precision changes odds by up to %.2g", change)
+    stored = half if fits else single
+    content = b"".join(value.tobytes() for value in stored.values())
+    return Stored(fits, {name: value.shape for name, value in stored.items()}, content)
+
+
+def _change(arch: Architecture, single: Weights, half: Weights, codec: Codec) -> float:
+    """Largest difference in probability, in texts written by the model itself."""
+    exact, rounded = specification.build(arch, single), specification.build(arch, half)
+    sampler, rng = Sampler(excluded=(codec.vocab.unk,)), np.random.default_rng(0)
+    ids = np.arange(TEXTS)[:, None] * arch.vocab // TEXTS  # (texts, 1)
+    state = rounded_state = None
+    changes = []
+    for _ in range(TOKENS):
+        logits, state = exact.step(ids, state)  # (texts, 1, vocab)
+        rounded_logits, rounded_state = rounded.step(ids, rounded_state)
+        check_finite(logits)
+        changes.append(np.abs(softmax(logits) - softmax(rounded_logits)).max())
+        ids = np.array([[sampler(row, rng)] for row in logits[:, -1]])
+    return float(np.max(changes))  # NaN if there is one

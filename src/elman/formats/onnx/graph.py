@@ -8,12 +8,22 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from elman.formats.equations import Language, Symbol
+
 OPSET, IR_VERSION = 17, 8  # of ONNX 1.12; supported by runtimes since 2022
 IDS, FLOATS = onnx.TensorProto.INT64, onnx.TensorProto.FLOAT
 Shape = Sequence[int | str]  # a name stands for any size
+# Operators with other names than NumPy's in title case.
+OPERATORS = {
+    "negative": "Neg",
+    "subtract": "Sub",
+    "multiply": "Mul",
+    "divide": "Div",
+    "power": "Pow",
+}
 
 
-class Graph:
+class Graph(Language):
     """Operators, constants, inputs and outputs. Values are identified by name.
 
     `prefix` is the prefix of the names of all values; a graph inside another needs one.
@@ -57,6 +67,32 @@ class Graph:
         names = [f"{name}_{n}" for n in range(outputs)]
         self._operators.append(helper.make_node(kind, inputs, names, name=name, **attributes))
         return names
+
+    def apply(self, kind: str, *operands: Symbol | float) -> Symbol:
+        """Add an operator of an equation."""
+        names = [
+            each.name
+            if isinstance(each, Symbol)
+            else self.constant(f"number_{each}", np.array(each, np.float32))
+            for each in operands
+        ]
+        return Symbol(self.add(OPERATORS.get(kind, kind.title()), *names), self)
+
+    def reduce(self, kind: str, x: Symbol, axis: int, keepdims: bool) -> Symbol:
+        """Add a mean or a sum along an axis."""
+        if kind == "sum":
+            name = self.add("ReduceSum", x.name, self.integers(axis), keepdims=int(keepdims))
+        else:
+            name = self.add("ReduceMean", x.name, axes=[axis], keepdims=int(keepdims))
+        return Symbol(name, self)
+
+    def split(self, x: Symbol, parts: int, axis: int) -> list[Symbol]:
+        """Add a split into equal parts."""
+        return [Symbol(name, self) for name in self.add_many("Split", parts, x.name, axis=axis)]
+
+    def concat(self, parts: Sequence[Symbol], axis: int) -> Symbol:
+        """Add a concatenation."""
+        return Symbol(self.add("Concat", *(part.name for part in parts), axis=axis), self)
 
     def proto(self, name: str) -> Any:
         """Graph of the library."""

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from elman.formats.onnx.cell import scan
-from elman.formats.onnx.graph import Graph
-from elman.model.cells import FRAMEWORK_LAYERS
+from elman.formats.equations import write_step
+from elman.formats.onnx.graph import FLOATS, Graph
+from elman.model.cells import FRAMEWORK_LAYERS, Cell
 from elman.model.registry import cell_named
 from elman.model.weights import Architecture, Weights
 
@@ -96,3 +96,32 @@ def _operands(order: list[int], values: Mapping[str, NDArray[np.float32]]) -> We
         "R": ordered(values["weight_hh"]),
         "B": np.concatenate(biases, axis=1),
     }
+
+
+def scan(
+    graph: Graph, cell: Cell, end: str, weights: Weights, inputs: str, state: Sequence[str]
+) -> list[str]:
+    """Outputs of a layer, (steps, 1, batch, hidden), and its state, (1, batch, hidden) each.
+
+    `weights` are the layer's weights by kind; `end` is the suffix of their names in the graph.
+    """
+    names = {kind: graph.constant(kind + end, value.T) for kind, value in weights.items()}
+    product = graph.add("MatMul", inputs, names["weight_ih"])
+    x = graph.add("Add", product, names["bias_ih"])  # (steps, batch, gates * hidden)
+    columns = len(weights["bias_ih"])
+    step, hidden = Graph("step_"), columns // len(cell.gates)
+    before = [step.input(f"step_state_{n}", FLOATS, ("batch", hidden)) for n in range(cell.states)]
+    x_t, r = step.input("step_x", FLOATS, ("batch", columns)), ""
+    if cell.recurrent:
+        r = step.add("Add", step.add("MatMul", before[0], names["weight_hh"]), names["bias_hh"])
+    after = write_step(step, cell, x_t, r, before, names)
+    for n, value in enumerate(after):
+        step.output(value, f"step_next_{n}", FLOATS, ("batch", hidden))
+    step.output(after[0], "step_output", FLOATS, ("batch", hidden))
+    first = graph.integers(0)
+    given = [graph.add("Squeeze", part, first) for part in state]
+    *final, outputs = graph.add_many(
+        "Scan", cell.states + 1, *given, x, body=step.proto("step"), num_scan_inputs=1
+    )
+    rows = [graph.add("Unsqueeze", part, first) for part in final]
+    return [graph.add("Unsqueeze", outputs, graph.integers(1)), *rows]
