@@ -89,7 +89,7 @@ def show_all(context: typer.Context, requested: bool) -> None:
 def _is_folded(option: Any, context: Any) -> bool:
     """True for an option that only --help-all lists."""
     folds = any(each.name == "help_all" for each in context.command.params)
-    panel = getattr(option, "rich_help_panel", None)
+    panel = vars(option).get("rich_help_panel")
     return folds and panel in FOLDING and option.name not in USUAL and SHOWN not in context.meta
 
 

@@ -61,7 +61,7 @@ def _on_step_arrays(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _add_operator(name: str) -> None:
     """Add an operator to step arrays, and its form for a number on the left."""
-    apply = _on_step_arrays(getattr(operator, name))
+    apply = _on_step_arrays(vars(operator)[name])
     setattr(StepArray, f"__{name}__", apply)
     setattr(StepArray, f"__r{name}__", lambda *operands: apply(*reversed(operands)))
 
@@ -69,7 +69,7 @@ def _add_operator(name: str) -> None:
 for _name in OPERATORS:
     _add_operator(_name)
 XP = SimpleNamespace(
-    **{name: _on_step_arrays(getattr(step_arrays, name)) for name in STEP_FUNCTIONS}
+    **{name: _on_step_arrays(vars(step_arrays)[name]) for name in STEP_FUNCTIONS}
 )
 
 

@@ -4,6 +4,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,7 @@ def _text(data: TextFile | TimeMachine) -> dict[str, Any]:
     if sources.split is not None:
         own["split"] = ",".join(map(str, sources.split))
     names = "tokenizer", "vocab_size", "min_freq", "newlines", "batching", "lines", "seed"
-    return own | {name: getattr(data, name) for name in names}
+    return own | dict(zip(names, attrgetter(*names)(data), strict=True))
 
 
 def _model(model: Any, architecture: Architecture) -> dict[str, Any]:

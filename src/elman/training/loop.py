@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
+from operator import methodcaller
 from typing import Any
 
 from numpy.typing import NDArray
@@ -144,7 +145,7 @@ class Loop:
         """Call each hook of all callbacks."""
         for hook in hooks:
             for callback in self.callbacks:
-                getattr(callback, hook)(self)
+                methodcaller(hook, self)(callback)
 
     @property
     def _passes_ended(self) -> int:
