@@ -120,7 +120,7 @@ def test_another_log_is_refused(elman: Command, story: Path) -> None:
 
 def test_a_training_goes_on_though_its_log_cannot_be_written(story: Path, tmp_path: Path) -> None:
     code = """if True:
-        from elman.logs import event_file
+        from elman.runs import event_file
 
         def full(*words):
             raise OSError(28, "No space left on device")

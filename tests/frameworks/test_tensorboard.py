@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from elman.errors import ElmanError
-from elman.logs.tensorboard import TensorBoard
 from elman.model.weights import Architecture, initial
+from elman.runs.tensorboard import TensorBoard
 from elman.training.callback import Callback
 from elman.training.schedule import Best, Schedule
 from tests.event_logs import Log, read_log

@@ -13,13 +13,12 @@ import numpy as np
 import pytest
 
 from elman.book.data_sets import DataModule
-from elman.book.module import Module
+from elman.book.module import HyperParameters, Module, add_to_class
 from elman.book.trainer import Trainer
 from elman.data.batches import SequenceBatches
 from elman.data.orders import Contiguous
 from elman.data.sequences import Sequences
 from elman.errors import DivergedError, ElmanError
-from elman.hyperparameters import HyperParameters, add_to_class
 from elman.training.callback import Callback
 from elman.training.history import Epoch, TrainerState
 from tests.training.own_steps import Stepping

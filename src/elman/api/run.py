@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from elman import html_tables
-from elman.api.temporary import TemporaryFolder
 from elman.errors import ElmanError
 from elman.files import atomic, regular
-from elman.files.paths import as_path
+from elman.files.paths import TemporaryFolder, as_path
 from elman.inference.evaluation import PairEvaluation
 from elman.inference.text_model import Score, scores
 from elman.inference.translation import PairModel, Translation

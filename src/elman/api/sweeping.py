@@ -9,10 +9,9 @@ from typing import Any, Unpack
 from elman.api.options import TrainOptions
 from elman.api.run import Run
 from elman.api.signatures import with_options
-from elman.api.temporary import TemporaryFolder
 from elman.api.training import ENDING, settings_of
 from elman.errors import ElmanError, InterruptedWorkError
-from elman.files.paths import as_path
+from elman.files.paths import TemporaryFolder, as_path
 from elman.runs.settings import CHOSEN, Settings
 from elman.text.in_memory import TextLike
 from elman.valid_values import TIME_MACHINE

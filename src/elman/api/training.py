@@ -13,7 +13,6 @@ from elman import signals
 from elman.api.options import TrainOptions
 from elman.api.run import Run
 from elman.api.signatures import with_options
-from elman.api.temporary import TemporaryFolder
 from elman.errors import (
     ElmanError,
     InterruptedWorkError,
@@ -23,7 +22,7 @@ from elman.errors import (
 from elman.experiments import launch, session
 from elman.experiments.session import Conduct
 from elman.files.long_work import showing_nothing
-from elman.files.paths import as_path
+from elman.files.paths import TemporaryFolder, as_path
 from elman.runs import run_folder
 from elman.runs.frameworks import check_framework
 from elman.runs.settings import CHOSEN, Settings

@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from elman.book.module import HyperParameters
 from elman.data import sizes
 from elman.data.batches import Batch, Convert, Loader, Minibatches, SequenceBatches
 from elman.data.orders import Numbered, check_window
@@ -19,7 +20,6 @@ from elman.data.sizes import Size
 from elman.data.text import BatchSettings, Text, read_text
 from elman.data.tokenization import TokenSettings
 from elman.errors import ElmanError, require_at_least
-from elman.hyperparameters import HyperParameters
 from elman.text.codec import Codec
 from elman.text.time_machine import time_machine
 from elman.text.tokenizers import Units, clean

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from elman.book.module import HyperParameters, add_to_class, check_len, check_shape
 from elman.book.plotting import ProgressBoard, plot, plt, set_figsize, show_list_len_pair_hist
 from elman.book.seq2seq import bleu
 from elman.files.download import DATA_URL, download, extract
-from elman.hyperparameters import HyperParameters, add_to_class, check_len, check_shape
 from elman.model.options import fastest_precision
 from elman.model.weights import Architecture
 from elman.text.vocab import Vocab

@@ -10,12 +10,12 @@ from contextlib import nullcontext
 from functools import cached_property
 from typing import Any
 
+from elman.book.module import HyperParameters
 from elman.book.plotting import ProgressBoard
 from elman.data.batches import Batch
 from elman.errors import ElmanError, is_finite_number, require_at_least, require_number
 from elman.files import memory
 from elman.files.long_work import showing
-from elman.hyperparameters import HyperParameters
 from elman.text import codec
 from elman.training.checkpoint import Checkpoint
 from elman.training.curve_files import Picture

@@ -20,13 +20,13 @@ from elman.experiments.recipe import Facts
 from elman.experiments.speed import operations_per_second
 from elman.files import regular
 from elman.files.paths import exists
-from elman.logs.tensorboard import check_installed
 from elman.model import weights
 from elman.runs import run
 from elman.runs.frameworks import count_gpus, default_for_pairs, framework_module
 from elman.runs.records import RunSettings
 from elman.runs.run_folder import is_run
 from elman.runs.settings import DEFAULT_LINE, Settings, check_given
+from elman.runs.tensorboard import check_installed
 from elman.terms import Option, preparing, resuming, training_from
 from elman.text.codec import Codec
 from elman.training.workers.processes import check_shards

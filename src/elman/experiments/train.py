@@ -16,7 +16,6 @@ from elman.experiments.report import SAMPLE_TEMPERATURE, PairSamples, TextSample
 from elman.files.long_work import showing
 from elman.files.memory import peak_memory_mb
 from elman.inference.evaluation import evaluate_tokens
-from elman.logs.tensorboard import TensorBoard
 from elman.model import weights
 from elman.model.metrics import Evaluation, bits_per_character
 from elman.model.optimizers import Optimizer
@@ -25,6 +24,7 @@ from elman.runs import run, run_folder
 from elman.runs.frameworks import count_gpus
 from elman.runs.records import RunSettings, TrainingRecord
 from elman.runs.settings import Settings
+from elman.runs.tensorboard import TensorBoard
 from elman.setting_fields import values_of
 from elman.text.codec import PADDING, Codec
 from elman.training.callback import Callback

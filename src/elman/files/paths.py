@@ -1,7 +1,10 @@
-"""Paths: conversion of arguments, existence, and errors of the operating system as ElmanErrors."""
+"""Paths: conversion of arguments, existence, errors of the operating system, temporary folders."""
 
 import errno
 import os
+import shutil
+import tempfile
+import weakref
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -67,3 +70,16 @@ def user_cache() -> Path:
             "the user's cache folder is not known: set HOME, or XDG_CACHE_HOME, to an absolute path"
         )
     return folder
+
+
+class TemporaryFolder:
+    """A new folder; it is removed when this object is no longer used or the program ends."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="elman-"))
+        self._removal = weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+
+    def keep(self) -> None:
+        """Keep the folder for good unless it is empty: an error says how to resume with it."""
+        if any(self.path.iterdir()):
+            self._removal.detach()

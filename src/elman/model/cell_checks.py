@@ -68,9 +68,7 @@ def _add_operator(name: str) -> None:
 
 for _name in OPERATORS:
     _add_operator(_name)
-XP = SimpleNamespace(
-    **{name: _on_step_arrays(vars(step_arrays)[name]) for name in STEP_FUNCTIONS}
-)
+XP = SimpleNamespace(**{name: _on_step_arrays(vars(step_arrays)[name]) for name in STEP_FUNCTIONS})
 
 
 def check_equations(cell: Cell) -> None:

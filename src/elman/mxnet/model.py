@@ -13,7 +13,7 @@ from mxnet import autograd, gluon, init, nd, np, npx
 from mxnet.gluon import nn
 
 from elman.book import module, rnnlm
-from elman.hyperparameters import HyperParameters
+from elman.book.module import HyperParameters
 from elman.inference import language_model
 from elman.model.optimizers import Optimizer
 from elman.mxnet import arrays

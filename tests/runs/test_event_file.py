@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
 
-from elman.logs.event_file import EventFile
+from elman.runs.event_file import EventFile
 from tests.event_logs import read_log
 
 

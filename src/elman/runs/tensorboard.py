@@ -31,7 +31,7 @@ Arrays = dict[str, NDArray[Any]]
 
 def check_installed() -> Any:
     """The module of event files; an ElmanError if the package it needs is missing."""
-    return import_module("elman.logs.event_file")
+    return import_module("elman.runs.event_file")
 
 
 class TensorBoard(Callback):

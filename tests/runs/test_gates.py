@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from elman.logs.tensorboard import gate_activations
 from elman.model.cells import CELLS
 from elman.model.weights import Architecture, initial
+from elman.runs.tensorboard import gate_activations
 
 GATES = {"rnn": "", "rnn-relu": "", "gru": "rz", "lstm": "ifo", "mingru": "z"}
 

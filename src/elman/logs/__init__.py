@@ -1,1 +1,0 @@
-"""Logs of trainings for other programs."""
