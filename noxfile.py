@@ -32,7 +32,7 @@ ASKED = "parity", "batch", "cli", "codec", "dynamic", "resume", "text_model", "s
 OF_THE_BASE = [
     # The folders with slow fixtures come first: xdist balances what is left at the end.
     *(f"tests/{name}" for name in ("cli", "runs", "experiments", "training", "data", "text")),
-    *(f"tests/{name}" for name in ("files", "model", "inference", "book", "logs", "sweeps")),
+    *(f"tests/{name}" for name in ("files", "model", "inference", "book", "sweeps")),
     *(f"tests/{name}" for name in ("numpy_module", "engine", "api", "package")),
     *(f"tests/frameworks/test_{name}.py" for name in ASKED),
     *("--framework", "numba"),
