@@ -5,7 +5,7 @@ FRAMEWORKS = ("numba", "numpy", "torch", "tensorflow", "jax", "mxnet")
 DIFFERENTIATING = ("torch", "tensorflow", "jax", "mxnet")  # they derive gradients of any layer
 SHARDED = ("numba", "numpy", "torch", "jax")  # their batches can be divided
 # With an encoder-decoder for pairs; the first that is installed is the default.
-OF_PAIRS = ("torch", "jax", "tensorflow", "mxnet")
+TRANSLATING = ("torch", "jax", "tensorflow", "mxnet")
 TIME_MACHINE = "time-machine"  # instead of a path: the book's text
 CHAR, BYTE, WORD, BPE = TOKENIZERS = ("char", "byte", "word", "bpe")
 PAIR_TOKENIZERS = (CHAR, WORD, BPE)

@@ -17,7 +17,7 @@ from elman.runs import run, run_folder
 from elman.runs.loading import load_pairs
 from elman.runs.run import read_config
 from elman.runs.saved import check_own_methods
-from elman.valid_values import OF_PAIRS
+from elman.valid_values import TRANSLATING
 from tests.conftest import Command
 
 WORDS = ["".join(letters) for letters in itertools.product("bdg", "aeiou", "nrt", "aeo")]
@@ -27,7 +27,7 @@ TRAINED = ("--target-tokenizer", "word", "--epochs", "3", "--hidden", "16", "--l
 
 @pytest.fixture(autouse=True, scope="module")
 def only_where_pairs_are_learned(framework: str) -> None:
-    if framework not in OF_PAIRS:
+    if framework not in TRANSLATING:
         pytest.skip("it has no encoder-decoder")
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from elman.book.module import HyperParameters
 from elman.data import sizes
 from elman.data.batches import Batch, Convert, Loader, Minibatches, SequenceBatches
-from elman.data.orders import Numbered, check_window
+from elman.data.orders import Numbered, check_order_of_lines, check_window
 from elman.data.parts import PARTS, Sources
 from elman.data.sequences import Sequences
 from elman.data.sizes import Size
@@ -284,7 +284,7 @@ class TextFile(DataModule):
         self.save_hyperparameters()
         sources = Sources.of(path, split, val_path, test_path)
         batches = BatchSettings(batch_size, num_steps, batching, seed)
-        batches.check_lines(lines)
+        check_order_of_lines(lines, batching)
         settings = TokenSettings(tokenizer, vocab_size, min_freq, newlines, lines, codec)
         self._begin(read_text(sources, settings), batches)
         self.text.warn()

@@ -2,7 +2,7 @@
 
 from elman.errors import alternatives
 from elman.formats import FORMATS
-from elman.valid_values import FRAMEWORKS, OF_PAIRS, TOKENIZERS
+from elman.valid_values import FRAMEWORKS, TOKENIZERS, TRANSLATING
 
 # A name without a command is that of an option of several commands.
 HELP = {
@@ -28,7 +28,7 @@ HELP = {
     "next top": "Number of tokens.",
     "translate texts": "Texts to translate. [default: lines of standard input]",
     "translate scores": "Print scores and texts, too.",
-    "translate framework": f"{alternatives(OF_PAIRS)}. [default: the first that is installed]",
+    "translate framework": f"{alternatives(TRANSLATING)}. [default: the first that is installed]",
     "evaluate text": "UTF-8 text file, a store, - for standard input, time-machine, or a file of "
     "pairs.",
     "score file": "UTF-8 text file, or - for standard input.",

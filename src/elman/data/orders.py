@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from elman.data.sequences import Rows, Sequences
 from elman.errors import ElmanError
+from elman.terms import Option
 
 # A text with more ids or windows than this is shuffled block by block.
 MAX_SHUFFLED_IDS, MAX_SHUFFLED_WINDOWS = 1 << 26, 1 << 22
@@ -220,6 +221,14 @@ class WindowsOfSegments(Windows):
         rng = np.random.default_rng([seed, row])
         start = self._segments[row] + int(rng.integers(self.slack))
         return BlockShuffle(self.number, self.stretch, rng, start, self.stretch, SEGMENT_IDS)
+
+
+def check_order_of_lines(lines: bool, batching: str) -> None:
+    """Raise an ElmanError for batches of lines that are not random."""
+    if lines and batching != "random":
+        raise ElmanError(
+            Option("lines"), f" requires random batching, got batching {batching}: leave it out"
+        )
 
 
 def check_window(tokens: int, steps: int) -> None:

@@ -12,7 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elman.data import sizes, store
-from elman.data.orders import ByLength, Contiguous, Order, Windows, windows_in_stretch
+from elman.data.orders import (
+    ByLength,
+    Contiguous,
+    Order,
+    Windows,
+    check_order_of_lines,
+    windows_in_stretch,
+)
 from elman.data.parts import PARTS, Sources, enough_tokens
 from elman.data.sequences import Sequences, warn_of_cut
 from elman.data.sizes import Size
@@ -21,7 +28,6 @@ from elman.data.tokenization import TokenSettings, tokenize_sources
 from elman.errors import ElmanError, require_at_least, require_one_of
 from elman.files.long_work import showing
 from elman.files.regular import digest
-from elman.terms import Option
 from elman.text.codec import END, Codec, ended, of_pairs, tokenizer_of_pairs
 from elman.text.in_memory import Pair, read_pairs
 from elman.text.tokenizers import Ids, Tokenizer
@@ -152,17 +158,9 @@ class BatchSettings:
         require_at_least(1, batch_size=self.batch_size, num_steps=self.num_steps)
         require_at_least(0, seed=self.seed)
 
-    def check_lines(self, lines: bool) -> None:
-        """Raise an ElmanError for batches of lines that are not random."""
-        if lines and self.batching != "random":
-            raise ElmanError(
-                Option("lines"),
-                f" requires random batching, got batching {self.batching}: leave it out",
-            )
-
     def check(self, text: Text) -> None:
         """Raise an ElmanError if a text is too short for these batches or has no known token."""
-        self.check_lines(text.has_lines)
+        check_order_of_lines(text.has_lines, self.batching)
         if not text.has_lines:
             self._check_lengths(text)
         text.require_known_tokens()

@@ -77,7 +77,7 @@ class Dropped(NamedTuple):
     inputs_from: float
 
 
-OF_PAIRS, OF_OTHERS = Dropped(0.35, 0.35, 3.0), Dropped(0.25, 0.24, 15.0)
+OF_BYTE_PAIRS, OF_OTHERS = Dropped(0.35, 0.35, 3.0), Dropped(0.25, 0.24, 15.0)
 
 
 class Source(NamedTuple):
@@ -362,7 +362,7 @@ def _choose_dropout(chosen: dict[str, Any], facts: Facts, passes: float, product
     more with byte pairs: each of them occurs less often in a text than a character.
     """
     memorized = passes * products / facts.characters
-    found, growing = (OF_PAIRS, passes) if facts.tokenizer == BPE else (OF_OTHERS, memorized)
+    found, growing = (OF_BYTE_PAIRS, passes) if facts.tokenizer == BPE else (OF_OTHERS, memorized)
     outputs = min(0.5, found.outputs * math.log10(max(1, memorized)))
     inputs = min(0.3, found.inputs * math.log10(max(1, growing / found.inputs_from)))
     chosen.setdefault("output_dropout", round(outputs, 2))

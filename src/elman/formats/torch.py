@@ -246,13 +246,13 @@ def program(arch: Architecture, used: Codec) -> str:
     """Source of model.py for an architecture and a codec."""
     units, is_own = used.tokenizer.units, arch.cell not in FRAMEWORK_LAYERS
     used.tokenizer.require_units(TOKENIZERS, "a program in PyTorch")
-    of_pairs = units is Units.BYTE_PAIRS
+    byte_pairs = units is Units.BYTE_PAIRS
     end = json.dumps(used.vocab.idx_to_token[used.line_end]) if used.lines else ""
     return PROGRAM.substitute(
         title=f"{arch.cell} with {arch.layers} x {arch.hidden} hidden units, {arch.vocab} tokens",
-        packages="torch, safetensors and tokenizers" if of_pairs else "torch and safetensors",
+        packages="torch, safetensors and tokenizers" if byte_pairs else "torch and safetensors",
         re="import re\n" * (units is Units.MATCHES),
-        tokenizers="from tokenizers import Tokenizer\n" * of_pairs,
+        tokenizers="from tokenizers import Tokenizer\n" * byte_pairs,
         line_end=f"LINE_END = IDS[{end}]\n" * used.lines,
         tokenizer=Template(TOKENIZERS[units]).safe_substitute(pattern=used.tokenizer.pattern),
         layers=layers(cell_named(arch.cell)) if is_own else "",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from elman.errors import ElmanError, alternatives, require_one_of, requirements
 from elman.terms import Option
-from elman.valid_values import DIFFERENTIATING, FRAMEWORKS, OF_PAIRS
+from elman.valid_values import DIFFERENTIATING, FRAMEWORKS, TRANSLATING
 
 if TYPE_CHECKING:
     from elman.model.weights import Weights
@@ -38,11 +38,11 @@ def installed_frameworks(names: tuple[str, ...] = FRAMEWORKS) -> list[str]:
 
 def default_for_pairs() -> str:
     """The first installed framework with an encoder-decoder; an ElmanError if there is none."""
-    found = installed_frameworks(OF_PAIRS)
+    found = installed_frameworks(TRANSLATING)
     if not found:
         raise ElmanError(
-            f"the engine has no encoder-decoder for pairs, and {alternatives(OF_PAIRS)} is not "
-            f"installed: pip install {requirements(OF_PAIRS[0]) or OF_PAIRS[0]}"
+            f"the engine has no encoder-decoder for pairs, and {alternatives(TRANSLATING)} is not "
+            f"installed: pip install {requirements(TRANSLATING[0]) or TRANSLATING[0]}"
         )
     return found[0]
 
@@ -50,11 +50,11 @@ def default_for_pairs() -> str:
 def check_has_pairs(framework: str) -> None:
     """Raise an ElmanError unless a framework has an encoder-decoder."""
     check_framework(framework)
-    if framework not in OF_PAIRS:
+    if framework not in TRANSLATING:
         raise ElmanError(
             f"{framework} has no encoder-decoder for pairs: choose ",
-            Option("framework", OF_PAIRS[0]),
-            f", {alternatives(OF_PAIRS[1:])}",
+            Option("framework", TRANSLATING[0]),
+            f", {alternatives(TRANSLATING[1:])}",
         )
 
 

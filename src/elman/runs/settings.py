@@ -97,7 +97,7 @@ CHOSEN = frozenset(  # settings that are chosen for a text, unless they are give
 )
 # Metadata of settings that only a text of the user has, and of those that only pairs have.
 OF_A_TEXT: Mapping[str, Any] = {"pairs": None, "book": None}
-OF_PAIRS: Mapping[str, Any] = {"text": None, "book": None}
+ONLY_PAIRS: Mapping[str, Any] = {"text": None, "book": None}
 DEFAULT_EPOCHS = 100
 DEFAULT_SEQ_LEN, DEFAULT_LINE = 32, 256
 
@@ -198,14 +198,14 @@ class PairSettings:
 
     pairs: bool = flag("Learn the target after the tab of each line from the source before it.")
     target_tokenizer: str | None = choice(
-        None, "{choices}.", PAIR_TOKENIZERS, unset="as --tokenizer", **OF_PAIRS
+        None, "{choices}.", PAIR_TOKENIZERS, unset="as --tokenizer", **ONLY_PAIRS
     )
     attention: str | None = choice(
         None,
         "{choices}: what the decoder reads.",
         ATTENTION,
         unset=f"{ATTENTION[0]} for pairs",
-        **OF_PAIRS,
+        **ONLY_PAIRS,
     )
 
 
@@ -422,12 +422,10 @@ def _check_pairs(values: Mapping[str, Any]) -> None:
 
 
 def _check_parts(values: Mapping[str, Any]) -> None:
+    from elman.data.orders import check_order_of_lines
+
     _check_shares(values.get("split"), values.get("val"), values.get("test"))
-    if values.get("lines") and values.get("batching", "random") != "random":
-        raise ElmanError(
-            Option("lines"),
-            f" requires random batching, got batching {values['batching']}: leave it out",
-        )
+    check_order_of_lines(values.get("lines", False), values.get("batching", "random"))
 
 
 def _check_workers(values: Mapping[str, Any]) -> None:
