@@ -107,7 +107,7 @@ def load(
     """Load the model of a run directory into a framework.
 
     `model.codec` converts between text and ids; `model.codec.vocab` is the vocabulary. The model of
-    a run of pairs is a Seq2Seq. Its codec has two sides, `source` and `target`.
+    a run of pairs is a Seq2Seq: its codec is that of targets, and `codec.source` that of sources.
 
     - `framework`: numba, numpy, torch, tensorflow, jax or mxnet. None is numba, the fastest engine
       on a CPU. None is numpy for weights in double precision, for a registered cell, and if Numba

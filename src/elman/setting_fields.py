@@ -107,11 +107,18 @@ def number(
     return _field(default, description, check, **options)
 
 
+def text(default: str | None, description: str) -> Any:
+    """A text."""
+    return _field(default, description, _requiring("a text", lambda value: isinstance(value, str)))
+
+
 def texts(description: str) -> Any:
-    """A tuple of texts, empty by default, each with one character or more."""
+    """Several texts, none by default, each with one character or more."""
     check_kind = _requiring(
         "a text or a tuple of texts",
-        lambda value: isinstance(value, tuple) and all(isinstance(text, str) for text in value),
+        lambda value: (
+            isinstance(value, list | tuple) and all(isinstance(text, str) for text in value)
+        ),
     )
 
     def check(name: str, value: Any) -> None:

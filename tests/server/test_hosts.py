@@ -62,7 +62,7 @@ def test_no_page_of_another_name_reads_anything(server: Server) -> None:
         assert answer.json()["error"] == {
             "message": (
                 "Host must be localhost, a loopback address or an allowed host, got "
-                "'evil.example:8000': start the server with --allowed-host NAME"
+                "'evil.example:8000': start the server with this allowed host"
             ),
             "type": "invalid_request_error",
             "param": None,

@@ -188,7 +188,7 @@ class Run:
         from elman.runs import loading
 
         if run.read_config(self.path).is_of_pairs:
-            return loading.evaluate(self.path, text)
+            return loading.evaluate(self.path, text, edition)
         return self._language_model.evaluate(text, edition)  # type: ignore[no-any-return]
 
     def score(self, text: TextLike) -> list[Score]:

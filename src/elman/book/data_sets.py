@@ -405,7 +405,7 @@ class TextFile(DataModule):
         read = self.text.sequences[part]
         own = dict(zip(PARTS, (self.train, self.val, self.test), strict=True))[part]
         if own is not self.text.ids(part):  # the user has replaced them
-            read = Sequences(own)
+            read = Sequences.of_part(own, self.codec, part)
         size = self.sizes["training"]
         characters = max(1, size.characters) / max(1, size.tokens)
         order = self.batches.order(read, rng, characters)

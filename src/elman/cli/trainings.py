@@ -208,7 +208,7 @@ def _evaluate(run: Path, text: str) -> "Evaluation":
     from elman.inference.evaluation import evaluate_on
     from elman.runs.loading import load_language_model
 
-    return evaluate_on(load_language_model(run, "numba"), text)
+    return evaluate_on(load_language_model(run), text)
 
 
 def _print_table(results: "Sequence[Result]", everything: bool = False) -> None:

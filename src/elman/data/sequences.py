@@ -62,7 +62,7 @@ class Sequences:
     - `padding`: id that follows short sequences in a batch. None for a text: a single sequence, to
       cut into windows.
     - `source`: the sources of pairs.
-    - `whole`: a batch is as wide as the longest of all sequences, not as its own longest one.
+    - `whole`: a batch is as wide as the most targets that are read, not as its own longest one.
     """
 
     def __init__(

@@ -20,7 +20,7 @@ from elman.files.long_work import Report, no_report
 from elman.files.memory import chunks, memory_mapped
 from elman.terms import Call
 from elman.text import codec, text_files
-from elman.text.codec import TOKENIZER_FILE, VOCAB_FILE, Codec
+from elman.text.codec import Codec
 from elman.text.text_files import STDIN
 from elman.text.tokenizers import UNIVERSAL, Ids, check_newlines
 from elman.text.vocab import Unknown
@@ -28,7 +28,6 @@ from elman.valid_values import MAX_VOCAB_SIZE
 
 FORMAT = 5
 METADATA = "store.json"
-FILES = (IDS, METADATA, VOCAB_FILE, TOKENIZER_FILE)
 MAX_METADATA_BYTES = 1 << 16
 CHECKED_IDS = 1 << 22  # at a time
 COPY = "standard input"  # a file of it, while a store is made
@@ -158,6 +157,10 @@ def read(folder: Path, wanted: Codec | None = None, checked: bool = True) -> Tok
     stored = codec.read(
         folder, metadata.vocab, metadata.tokenizer, False, metadata.newlines, metadata.lines
     )
+    if wanted is not None and stored != wanted:
+        raise ElmanError(
+            f"{folder} has other tokens than the model: give the text that it was made from"
+        )
     tokens = Tokens(
         _read_ids(folder / IDS, metadata, checked),
         wanted or stored,
@@ -166,17 +169,12 @@ def read(folder: Path, wanted: Codec | None = None, checked: bool = True) -> Tok
         metadata.sources_sha256,
     )
     if stored.lines:
-        _check_lines(folder, tokens)
-    if wanted is not None and stored != wanted:
-        raise ElmanError(
-            f"{folder} has other tokens than the model: give the text that it was made from"
-        )
+        _check_lines(folder, tokens, stored.line_end)
     return tokens
 
 
-def _check_lines(folder: Path, tokens: Tokens) -> None:
+def _check_lines(folder: Path, tokens: Tokens, line_end: int) -> None:
     """Raise an ElmanError unless each part begins and ends with a line end."""
-    line_end = tokens.codec.line_end
     for number, part in enumerate(PARTS):
         ids = tokens.part(number).ids
         if len(ids) and (len(ids) == 1 or ids[0] != line_end or ids[-1] != line_end):

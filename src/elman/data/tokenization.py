@@ -31,7 +31,7 @@ from elman.valid_values import BPE, CHAR
 
 SAMPLE_CHARACTERS = 4 << 20
 # Byte pairs by minimum number of characters in a text. Shorter texts, and lines, are read by
-# character. Measured with benchmarks/tokens.py; docs/trials.md lists the measurements.
+# character. Measured with benchmarks/tokens.py.
 PAIRS = {400_000: 1024, 800_000: 2048}
 # Lines seem to be separate if they are many, of a few words, and of similar length, as in lists of
 # names, words and molecules. Prose, verse and code have longer lines, empty or indented ones, or

@@ -207,7 +207,7 @@ class Comparison:
         for each in self.results:
             if each.run not in self.curves:
                 log.info(
-                    "%s has no curve in bits: its version of elman did not count characters",
+                    "%s has no curve in bits: its run does not record a validation",
                     each.run,
                 )
         return self.curves
@@ -242,7 +242,7 @@ def compare(
 
 
 def _curves(each: FinishedRun, in_bits: bool, by_time: bool) -> Curves | None:
-    """Training and validation curves of a run; None if its characters were not counted."""
+    """Training and validation curves of a run; None in bits if no validation is recorded."""
     history = each.history
     record = each.config.training
     xs = [place(epoch, by_time) for epoch in history]

@@ -1,8 +1,8 @@
 """Settings for a user's text or pairs: settings that are not given follow from a few facts.
 
 The facts are the size of the training part, the vocabulary, the time, and the speed of the machine.
-The constants below were measured with benchmarks/tokens.py and ideas.py, most of them
-with the text in its order; docs/trials.md lists the measurements.
+The constants below were measured with benchmarks/tokens.py and with trials of each setting, most of
+them with the text in its order; docs/recipe.md has what they gained.
 """
 
 import math

@@ -75,6 +75,7 @@ def evaluate_on(model: Any, text: TextLike, edition: str | None = None) -> Evalu
 
 def tokens_of(text: TextLike, codec: Codec, edition: str | None = None) -> Tokens:
     """Tokens of The Time Machine, a file, a store, standard input as `-`, or a text."""
+    in_memory.check_edition(text, edition)
     if in_memory.is_named(text):
         if text == TIME_MACHINE:
             return _tokens(time_machine(edition or EDITIONS[0]), codec)

@@ -29,7 +29,7 @@ from elman.runs.frameworks import (
 )
 from elman.runs.records import TrainingRecord
 from elman.text.codec import PADDING, Codec
-from elman.text.in_memory import PairsLike, TextLike, pairs_of
+from elman.text.in_memory import PairsLike, TextLike, check_edition, pairs_of
 from elman.text.tokenizers import Ids
 from elman.valid_values import TIME_MACHINE
 
@@ -94,6 +94,7 @@ def evaluate(
             raise ElmanError(
                 "dynamic evaluation requires a language model, got a model of pairs: leave it out"
             )
+        check_edition(text, edition)
         read = pairs_of(text)  # type: ignore[arg-type]
         return load_pairs(folder, framework).evaluate(read)
     model = load_language_model(folder, framework)

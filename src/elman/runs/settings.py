@@ -198,7 +198,7 @@ class PairSettings:
 
     pairs: bool = flag("Learn the target after the tab of each line from the source before it.")
     target_tokenizer: str | None = choice(
-        None, "{choices}.", PAIR_TOKENIZERS, unset="as --tokenizer", **ONLY_PAIRS
+        None, "{choices}.", PAIR_TOKENIZERS, unset="as the tokenizer", **ONLY_PAIRS
     )
     attention: str | None = choice(
         None,
@@ -502,16 +502,13 @@ def _check_file(text: str) -> None:
 
 def check_text(text: str, edition: str | None) -> None:
     """Raise an ElmanError unless this can be a text, and has the edition if one is given."""
+    from elman.text.in_memory import check_edition
     from elman.text.text_files import check_path
 
     if not text:
         raise ElmanError(f"text must be a path, got {text!r}")
     check_path(text)
-    if edition is None:
-        return
-    require_one_of(EDITIONS, edition=edition)
-    if text != TIME_MACHINE:
-        raise ElmanError(f"only The Time Machine has editions, got {edition} with a file")
+    check_edition(text, edition)
 
 
 def _check_shares(split: str | None, val: str | None, test: str | None) -> None:

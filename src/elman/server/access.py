@@ -12,7 +12,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from elman import setting_fields
 from elman.errors import ElmanError
-from elman.setting_fields import POSITIVE, checked, real, whole
+from elman.setting_fields import POSITIVE, real, text, texts, whole
 
 _name_and_port = re.compile(r"(?:\[([^\]]*)\]|([^:\[\]]*))(?::\d*)?").fullmatch
 _dns_name = re.compile(r"[\w.-]+", re.ASCII).fullmatch
@@ -100,21 +100,19 @@ class Limits:
 class ServerOptions(Limits):
     """Address, keys and limits of a server: the options of `elman serve`."""
 
-    host: str = checked("127.0.0.1", "Address; 0.0.0.0 serves other machines.")
+    host: str = text("127.0.0.1", "Address; 0.0.0.0 serves other machines.")
     port: int = whole(8000, "Port; 0 is any free one.", at_least=0, at_most=65535)
-    api_key: str | None = checked(
+    api_key: str | None = text(
         None, "Key that requests need. [default: the variable ELMAN_API_KEY]"
     )
-    metrics_key: str | None = checked(
-        None, "Key for /metrics; none opens it. [default: the API key]"
-    )
-    allowed_host: Sequence[str] = checked(
-        (), "Host name to answer to, besides localhost; may be repeated."
+    metrics_key: str | None = text(None, "Key for /metrics; none opens it. [default: the API key]")
+    allowed_host: Sequence[str] = texts(
+        "Host name to answer to, besides localhost; may be repeated."
     )
 
     def __post_init__(self) -> None:
-        self.access()
         super().__post_init__()
+        self.access()
 
     def access(self) -> Access:
         """Keys and host names.

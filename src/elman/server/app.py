@@ -325,7 +325,7 @@ def _event(content: Any) -> bytes:
 def _other_host(name: str) -> Response:
     message = (
         f"Host must be localhost, a loopback address or an allowed host, got {name[:80]!r}: start "
-        "the server with --allowed-host NAME"
+        "the server with this allowed host"
     )
     headers = {"connection": "close"}
     return _json(ApiError(403, message, "host_not_allowed").content(), 403, headers)

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from elman.errors import ElmanError, shortened
+from elman.errors import ElmanError, require_one_of, shortened
 from elman.files import regular
 from elman.files.paths import as_path, os_error
 from elman.text import text_files
 from elman.text.text_files import STDIN, check_path
+from elman.valid_values import EDITIONS, TIME_MACHINE
 
 TextLike = str | os.PathLike[str] | Iterable[str]
 Pair = tuple[str, str]
@@ -95,6 +96,14 @@ def _line_blocks(text: Iterable[str]) -> Iterator[str]:
         yield "".join(lines)
 
 
+def check_edition(text: Any, edition: str | None) -> None:
+    """Raise an ElmanError for an edition that there is not, or of another text."""
+    if edition is not None:
+        require_one_of(EDITIONS, edition=edition)
+        if not is_named(text) or os.fspath(text) != TIME_MACHINE:
+            raise ElmanError(f"only The Time Machine has editions, got {edition} with a file")
+
+
 def strings(lines: Iterable[str]) -> Iterator[str]:
     """Yield lines; raise an ElmanError for an item that is not a string."""
     for number, line in enumerate(lines):
@@ -137,7 +146,7 @@ def read_pairs(path: Path) -> list[Pair]:
 
 
 def pairs_of(pairs: PairsLike) -> list[Pair]:
-    """Pairs of a file, or pairs in memory, checked."""
+    """Pairs of a file, or pairs in memory."""
     if isinstance(pairs, str | os.PathLike):
         path = os.fspath(as_path(pairs, "a file of pairs"))
         if path == STDIN:

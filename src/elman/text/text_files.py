@@ -27,6 +27,7 @@ MAX_LINE_CHARACTERS = 1 << 20
 LINE_END = "\n"  # also precedes the first line: the start of a line is the end of another
 STDIN = "-"
 GZIP_MAGIC = b"\x1f\x8b"  # not the start of any UTF-8 text
+GZIP_SIZE_BYTES = 4  # at the end: the size of the content (RFC 1952)
 
 
 def check_path(text: str) -> None:
@@ -69,11 +70,13 @@ def sample(paths: Sequence[Path], most: int, share: float) -> Iterator[str]:
     A block begins and ends at a line end, if it has any. Of a compressed file the start is read.
     Bytes that are not UTF-8 are left out.
     """
-    sizes = [path.stat().st_size for path in paths]
+    sizes = [_content_bytes(path) for path in paths]
     wanted = left = int(share * sum(sizes))
     for path, size in zip(paths, sizes, strict=True):
         used = min(size, left)
         left -= used
+        if not used:
+            break  # the other files are beyond the share
         for content in _sampled(path, used, max(1, most * used // wanted // SAMPLE_BYTES)):
             text = content.decode(errors="ignore")
             first, last = text.find("\n") + 1, text.rfind("\n") + 1
@@ -85,12 +88,23 @@ def _sampled(path: Path, size: int, number: int) -> Iterator[bytes]:
     with regular.open_regular(path, follow_links=True) as file:
         if _is_compressed(path, file):
             content = gzip.GzipFile(fileobj=file)
-            for _ in range(number):
-                yield _read(path, partial(content.read, SAMPLE_BYTES))
+            for start in range(0, min(size, number * SAMPLE_BYTES), SAMPLE_BYTES):
+                yield _read(path, partial(content.read, min(SAMPLE_BYTES, size - start)))
             return
         for n in range(number):
             file.seek(max(0, size - SAMPLE_BYTES) * n // max(1, number - 1))
             yield file.read(min(size, SAMPLE_BYTES))
+
+
+def _content_bytes(path: Path) -> int:
+    """Bytes of what a file contains; of a compressed one those that gzip wrote at its end."""
+    with regular.open_regular(path, follow_links=True) as file:
+        size = regular.size(file)
+        if not _is_compressed(path, file):
+            return size
+        file.seek(max(0, size - GZIP_SIZE_BYTES))
+        # Modulo 2 ** 32, and of the last member only.
+        return max(size, int.from_bytes(file.read(GZIP_SIZE_BYTES), "little"))
 
 
 def _is_compressed(path: Path, file: io.BufferedReader) -> bool:

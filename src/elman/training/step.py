@@ -1,8 +1,8 @@
 """The contract between the training loop and a framework: what a framework implements.
 
-The loop (`trainer.py`) makes a Step for a model and its optimizer and calls it for every batch.
+The loop (`loop.py`) makes a Step for a model and its optimizer and calls it for every batch.
 `Step` is all that a framework needs to train in one process. A framework that also implements
-`GradientStep` can train in shards, on several workers (`sharded.py`), which wrap its step.
+`GradientStep` can train in shards, on several workers (`workers/sharded.py`), which wrap its step.
 """
 
 from abc import ABC, abstractmethod
