@@ -80,31 +80,30 @@ def test_results_on_a_share_of_the_test_part_are_marked() -> None:
     assert note == "* on a share of the test part: evaluation time was limited"
 
 
-def test_a_note_belongs_to_a_mark_in_the_table_and_says_no_cure_twice() -> None:
-    """A run on a share of another test part has one mark, as has a run on another text."""
-    test = {"test": Part("c", None, 300)}
-    results = ONE.results | {"test_read": 0.3}
-    partial = replace(ONE, run="runs/two", results=results, parts=ONE.parts | test)
-    assert [line[0] for line in table([ONE, partial]).splitlines()[3:]] == ["*"]
-    parts = {"val": Part("c", 800, 1000), "test": Part("d", None, 1000)}
-    other = replace(another("1" * 64), parts=parts)
-    (note,) = table([ONE, other]).splitlines()[3:]
-    assert (
-        note == "+ on other characters than the first run: --on FILE evaluates all runs on one text"
-    )
-
-
-def test_results_on_other_characters_than_those_of_the_first_run_are_marked() -> None:
+@pytest.mark.parametrize(
+    ("part", "mark"),
+    [
+        *((Part("b", None, 1010), ""), (Part("b"), ""), (Part("b", 7, 1000), "")),
+        *((Part("b", None, 1100), "+"), (Part("c", None, 1000), "+")),
+    ],
+)
+def test_results_on_other_characters_than_those_of_the_first_run_are_marked(
+    part: Part, mark: str
+) -> None:
     """A part is cut between tokens, so a few characters more or fewer are the same part."""
-    for part, marked in (
-        *((Part("b", None, 1010), False), (Part("b"), False), (Part("b", 7, 1000), False)),
-        *((Part("b", None, 1100), True), (Part("c", None, 1000), True)),
-    ):
-        other = replace(ONE, run="runs/two", parts=ONE.parts | {"test": part})
-        lines = table([ONE, other]).splitlines()
-        mark = "+" if marked else ""
-        assert lines[2].split()[3:6] == ["2.500", f"1.8000{mark}", f"2.600{mark}"]
-        assert (len(lines) == 4) == marked
+    other = replace(ONE, run="runs/two", parts=ONE.parts | {"test": part})
+    _, _, row, *notes = table([ONE, other]).splitlines()
+    assert row.split()[3:6] == ["2.500", f"1.8000{mark}", f"2.600{mark}"]
+    note = "+ on other characters than the first run: --on FILE evaluates all runs on one text"
+    assert notes == [note] * len(mark)
+
+
+def test_a_result_has_one_mark_and_a_cure_is_said_once() -> None:
+    """A run on a share of another test part, and a run on another text."""
+    other = ONE.parts | {"test": Part("c", None, 300)}
+    partial = replace(ONE, run="runs/two", results=ONE.results | {"test_read": 0.3}, parts=other)
+    for run, mark in ((partial, "*"), (replace(another("1" * 64), parts=other), "+")):
+        assert [line[0] for line in table([ONE, run]).splitlines()[3:]] == [mark]
 
 
 def test_of_other_tokens_even_a_few_characters_are_another_part() -> None:
@@ -134,37 +133,9 @@ def test_an_overview_has_a_row_for_each_run() -> None:
     one = replace(ONE, settings=ONE.settings | {"cell": "gru", "hidden": 64})
     missing = dict.fromkeys(ONE.results)
     two = replace(another("1" * 64), results=missing)
-    assert [line.split() for line in overview([one, two]).splitlines()[1:]] == [
-        [
-            *[
-                "runs/one",
-                "story.txt",
-                "00000000",
-                "char",
-                "gru",
-                "64",
-                "2.500",
-                "2.600",
-                "9.0",
-                "2026-11-29",
-                "02:41",
-            ]
-        ],
-        [
-            *[
-                "runs/two",
-                "story.txt",
-                "11111111",
-                "char",
-                "-",
-                "-",
-                "-",
-                "-",
-                "-",
-                "2026-11-29",
-                "02:41",
-            ]
-        ],
+    assert [" ".join(line.split()) for line in overview([one, two]).splitlines()[1:]] == [
+        "runs/one story.txt 00000000 char gru 64 2.500 2.600 9.0 2026-11-29 02:41",
+        "runs/two story.txt 11111111 char - - - - - 2026-11-29 02:41",
     ]
 
 
