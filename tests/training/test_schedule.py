@@ -1,66 +1,69 @@
 """The learning rate along the way, the best epoch, and the end of a training by gain or time."""
 
-import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from elman.book.trainer import Trainer
 from elman.errors import ElmanError
-from elman.inference.language_model import CompiledModel, total_nll
 from elman.training.callback import Callback
 from elman.training.history import Epoch, best_epoch
 from elman.training.schedule import SCHEDULES, Best, Learned, Schedule
-from tests.training.own_steps import Stepping
+from tests.training.own_steps import Clocked, Taking
 from tests.training.test_trainer import Constant, Numbers
+
+NAN = float("nan")
 
 
 def history(*val_losses: float) -> list[Epoch]:
     return [Epoch(number + 1, 0, loss, 0, 0) for number, loss in enumerate(val_losses)]
 
 
-class Following(Stepping):
-    """Its validation losses are given; what it captures is the number of updates."""
+class Following(Clocked):
+    """Its validation losses are given, one for each epoch; None is none."""
 
-    def __init__(self, val_losses: list[float], max_epochs: int | None = None) -> None:
-        super().__init__(max_epochs or len(val_losses))
-        self.val_losses, self.weight, self.factors = val_losses, 0, []
+    def __init__(self, val_losses: Sequence[float | None], **changes: Any) -> None:
+        super().__init__(len(val_losses), **changes)
+        self.val_losses = val_losses
 
-    def update(self, batch: Any) -> float:
-        self.weight += 1
-        return 1.0
-
-    def validate(self, batch: Any) -> float:
+    def validate(self, batch: Any) -> float | None:
+        self.now += self.validation_seconds
+        self.model.validation_step(batch)
         return self.val_losses[self.epoch]
 
-    def scale_learning_rate(self, factor: float) -> None:
-        self.factors.append(factor)
 
-    def state_dict(self) -> dict[str, np.ndarray]:
-        return {"weight": np.array(self.weight)}
-
-    def load_state_dict(self, arrays: Any) -> None:
-        self.weight = int(arrays["weight"])
-
-
-def fitted(trainer: Following, *callbacks: Callback) -> Following:
+def fitted(trainer: Following, *callbacks: Callback, batches: int = 2, **resume: Any) -> Following:
     trainer.callbacks = callbacks
-    trainer.fit(Constant(), Numbers([0.0, 0.0], 1))  # two updates an epoch
+    trainer.fit(Constant(), Numbers([2.0] * batches, 1), **resume)
     return trainer
 
 
-def test_a_constant_rate_is_left_alone() -> None:
-    assert fitted(Following([1, 1]), Schedule()).factors == []
+def timed(seconds: float, update: float, validation: float, epochs: int = 10) -> Following:
+    """A training that is to take some seconds, of which an update and a validation take others."""
+    times = {"update_seconds": update, "validation_seconds": validation}
+    return Following([1.0] * epochs, max_seconds=seconds, **times)
 
 
-def test_the_rate_climbs_in_a_straight_line_and_then_stays() -> None:
-    schedule = Schedule(warmup=0.5)
-    assert fitted(Following([1, 1, 1, 1]), schedule).factors == pytest.approx(
-        [0.001, 0.25, 0.5, 0.75, 1, 1, 1, 1]
-    )
+@pytest.mark.parametrize(
+    ("trainer", "schedule", "factors"),
+    [
+        (Following([1, 1]), Schedule(), []),
+        (Following([1] * 4), Schedule(warmup=0.5), [0.001, 0.25, 0.5, 0.75, 1, 1, 1, 1]),
+        (
+            Following([3, 2, 2, 1, 4, 5]),
+            Schedule("plateau"),
+            [1, 1, 1, 1, 1, 1, 1 / 4, 1 / 4, 1 / 4, 1 / 4, 1 / 16, 1 / 16],
+        ),
+        (timed(100, 10, 2), Schedule(warmup=0.5), [0.001, 0.2, 0.48, 0.68, 0.96, 1, 1, 1]),
+        (timed(1e6, 10, 1, epochs=2), Schedule(warmup=0.5), [0.001, 0.5, 1, 1]),
+    ],
+)
+def test_the_rate_follows_updates_or_the_time_whichever_is_ahead(
+    trainer: Following, schedule: Schedule, factors: list[float]
+) -> None:
+    assert fitted(trainer, schedule).factors == pytest.approx(factors)
 
 
 def test_a_cosine_ends_at_nothing() -> None:
@@ -69,16 +72,11 @@ def test_a_cosine_ends_at_nothing() -> None:
     assert found == pytest.approx([0.5, 1, 0.5, 0], abs=1e-5)
 
 
-def test_a_plateau_divides_by_four_for_each_epoch_without_gain() -> None:
-    factors = fitted(Following([3, 2, 2, 1, 4, 5]), Schedule("plateau")).factors
-    assert factors[::2] == [1, 1, 1, 1 / 4, 1 / 4, 1 / 16]
-
-
 @given(
     st.sampled_from(SCHEDULES),
     st.floats(0, 0.99),
     st.floats(0, 1),
-    st.lists(st.floats(0, 10) | st.just(float("nan")), max_size=20).map(lambda some: some * 40),
+    st.lists(st.floats(0, 10) | st.just(NAN), max_size=20).map(lambda some: some * 40),
 )
 def test_a_scheduled_rate_is_positive_and_at_most_the_models_own(
     kind: str, warmup: float, progress: float, losses: list[float]
@@ -86,279 +84,125 @@ def test_a_scheduled_rate_is_positive_and_at_most_the_models_own(
     assert 0 < Schedule(kind, warmup).factor(progress, history(*losses)) <= 1
 
 
-@pytest.mark.parametrize("warmup", [-0.1, 1.0, float("nan")])
-def test_a_warmup_is_a_share_from_0_to_1(warmup: float) -> None:
-    with pytest.raises(ElmanError, match="warmup must be at least 0 and below 1"):
-        Schedule(warmup=warmup)
+class Without(Following):
+    """Its optimizer has no learning rate."""
+
+    def scale_learning_rate(self, factor: float) -> None:
+        self.optim.lr = factor
 
 
-def test_an_unknown_schedule_is_refused() -> None:
-    with pytest.raises(
-        ElmanError, match="schedule must be constant, cosine or plateau, got 'linear'"
-    ):
-        Schedule("linear")
+@pytest.mark.parametrize(
+    ("call", "fragment"),
+    [
+        (lambda: Schedule(warmup=-0.1), "warmup must be at least 0 and below 1, got -0.1"),
+        (lambda: Schedule(warmup=1.0), "warmup must be at least 0 and below 1, got 1.0"),
+        (lambda: Schedule(warmup=NAN), "warmup must be at least 0 and below 1, got nan"),
+        (lambda: Schedule("linear"), "schedule must be constant, cosine or plateau, got 'linear'"),
+        (lambda: Best(patience=0), "patience must be 1 or more"),
+        (
+            lambda: fitted(Following([None]), Best(patience=1)),
+            "patience requires a validation loss",
+        ),
+        (lambda: fitted(Without([1]), Schedule("cosine")), "got NoneType: use no schedule"),
+    ],
+)
+def test_a_schedule_that_cannot_be_is_refused(call: Callable[[], Any], fragment: str) -> None:
+    with pytest.raises(ElmanError, match=fragment):
+        call()
 
 
-def test_a_training_ends_with_the_weights_of_its_best_epoch() -> None:
-    trainer = fitted(Following([3, 1, 1, 2]), Best())
-    assert len(trainer.history) == 4
-    assert trainer.weight == 4
-    assert best_epoch(trainer.history).epoch == 2
-
-
-def test_a_training_ends_after_so_many_epochs_without_a_better_one() -> None:
-    trainer = fitted(Following([3, 2, 4, 1, 1, 2, 0]), Best(patience=2))
-    assert len(trainer.history) == 6
-    assert trainer.weight == 8
-
-
-def test_a_training_that_has_learned_all_ends() -> None:
-    losses = [3, 0.00051, 0.00049, 0.0004, 0.0]
-    assert len(fitted(Following(losses), Best(), Learned()).history) == 3
-    assert len(fitted(Following(losses), Best()).history) == 5
+@pytest.mark.parametrize(
+    ("losses", "callbacks", "epochs", "weight"),
+    [
+        ([3, 1, 1, 2], [Best()], 4, 4),  # two updates an epoch
+        ([3, 2, 4, 1, 1, 2, 0], [Best(patience=2)], 6, 8),
+        ([3, 0.00051, 0.00049, 0.0004, 0.0], [Learned()], 3, 6),
+        ([3, 0.00051, 0.00049, 0.0004, 0.0], [Best()], 5, 10),
+    ],
+)
+def test_a_training_ends_with_its_best_epoch_once_it_gains_no_more_or_has_learned_all(
+    losses: list[float], callbacks: list[Callback], epochs: int, weight: int
+) -> None:
+    trainer = fitted(Following(losses), *callbacks)
+    assert (len(trainer.history), trainer.weight) == (epochs, weight)
 
 
 def test_without_validation_the_last_epoch_is_the_best() -> None:
-    nan = float("nan")
-    assert best_epoch(history(nan, nan)).epoch == 2
-    assert best_epoch(history(nan, 3)).epoch == 2
+    assert [best_epoch(history(*losses)).epoch for losses in ((NAN, NAN), (NAN, 3))] == [2, 2]
 
 
-class Clock:
-    """A time that an update and a validation take, and nothing else does."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now = 0.0
-        monkeypatch.setattr(time, "perf_counter", lambda: self.now)
-
-
-class Timed(Following):
-    clock: Clock
-
-    def update(self, batch: Any) -> float:
-        self.clock.now += 10
-        return super().update(batch)
-
-    def validate(self, batch: Any) -> float:
-        self.clock.now += 2
-        return super().validate(batch)
-
-
-def test_a_training_ends_in_time_for_its_validation(monkeypatch: pytest.MonkeyPatch) -> None:
-    for seconds, updates, took in [(5, 1, 12), (25, 2, 24), (40, 3, 38), (60, 4, 48), (100, 8, 96)]:
-        trainer = Timed([1.0] * 10, max_epochs=10)
-        trainer.clock = Clock(monkeypatch)
-        trainer.max_seconds = seconds
-        assert fitted(trainer).weight == updates
-        assert trainer.seconds == took
-        assert trainer.history[-1].val_loss == 1
-
-
-def test_the_schedule_follows_the_time_where_that_is_bounded(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    ("seconds", "updates", "took"),
+    [(5, 1, 12), (25, 2, 24), (40, 3, 38), (60, 4, 48), (100, 8, 96)],
+)
+def test_a_training_ends_in_time_for_its_validation(
+    seconds: float, updates: int, took: float
 ) -> None:
-    trainer = Timed([1.0] * 10, max_epochs=10)
-    trainer.clock = Clock(monkeypatch)
-    trainer.max_seconds = 100
-    assert fitted(trainer, Schedule(warmup=0.5)).factors == pytest.approx(
-        [0.001, 0.2, 0.48, 0.68, 0.96, *[1] * 3]
+    trainer = fitted(timed(seconds, 10, 2))
+    assert (trainer.weight, trainer.seconds) == (updates, took)
+    assert trainer.history[-1].val_loss == 1
+
+
+def test_how_long_validation_takes_is_known_after_a_checkpoint_too() -> None:
+    taking = Taking("on_checkpoint", lambda trainer: len(trainer.history) == 1)
+    for resume in (None, taking):
+        taken = resume and resume.checkpoint
+        trainer = fitted(timed(39, 10, 2), taking, resume=taken)
+        assert (trainer.weight, trainer.seconds) == (3, 38)
+
+
+def test_where_time_is_bounded_all_validations_take_the_batches_that_a_tenth_of_it_has() -> None:
+    taking = Taking(
+        "before_validate", lambda trainer: len(trainer.history) == 1 and trainer.val_batch_idx == 3
     )
-
-
-def test_where_epochs_end_before_the_time_the_schedule_follows_them(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    trainer = Timed([1.0, 1.0])
-    trainer.clock = Clock(monkeypatch)
-    trainer.max_seconds = 1e6
-    assert fitted(trainer, Schedule(warmup=0.5)).factors == pytest.approx([0.001, 0.5, 1, 1])
-
-
-def test_how_long_validation_takes_is_known_after_a_checkpoint_too(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    class Keeping(Callback):
-        def on_checkpoint(self, trainer: Trainer) -> None:
-            if trainer.train_batch_idx == 2 and trainer.history:
-                self.checkpoint = trainer.checkpoint_arrays(), trainer.trainer_state()
-
-    keeping, clock = Keeping(), Clock(monkeypatch)
-    for resume in (None, "the checkpoint"):
-        trainer = Timed([1.0] * 10, max_epochs=10)
-        trainer.clock, trainer.max_seconds = clock, 39
-        trainer.callbacks = [keeping]
-        taken = keeping.checkpoint if resume else None
-        trainer.fit(Constant(), Numbers([0.0, 0.0], 1), resume=taken)
-        assert trainer.weight == 3
-        assert trainer.seconds == 38
-
-
-class Slow(Timed):
-    """Validation takes 20 s a batch, and an update 1."""
-
-    def update(self, batch: Any) -> float:
-        self.clock.now += 1
-        return Following.update(self, batch)
-
-    def validate(self, batch: Any) -> float:
-        self.clock.now += 20
-        return Following.validate(self, batch)
-
-
-class Counting(Callback):
-    """Counts the batches of validation, and takes a checkpoint within the second epoch."""
-
-    def __init__(self) -> None:
-        self.totals: list[int] = []
-
-    def after_epoch(self, trainer: Trainer) -> None:
-        self.totals.append(trainer.val_batch_idx)
-
-    def before_validate(self, trainer: Trainer) -> None:
-        if len(trainer.history) == 1 and trainer.val_batch_idx == 3:
-            self.checkpoint = trainer.checkpoint_arrays(), trainer.trainer_state()
-
-
-def test_where_time_is_bounded_all_validations_take_the_batches_that_a_tenth_of_it_has(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    counting, clock, data = Counting(), Clock(monkeypatch), Numbers([0.0] * 4, 1)
-    for resume in (False, True):
-        trainer = Slow([1.0] * 10)
-        trainer.clock, trainer.max_seconds, trainer.callbacks = clock, 300, [counting]
-        trainer.fit(Constant(), data, resume=counting.checkpoint if resume else None)
+    for resume in (None, taking):
+        taken = resume and resume.checkpoint
+        trainer = fitted(timed(300, 1, 20), taking, batches=4, resume=taken)
         assert trainer.seconds <= 300
-    assert counting.totals == [2, 4, 6, 8, 10, 12, 4, 6, 8, 10, 12]
+        assert trainer.val_batch_idx == 2 * len(trainer.history) == 12
+    board = trainer.model.board.data["val_loss"]  # of the training that went on
+    assert board == [(epoch.epoch, 2.0) for epoch in trainer.history[1:]]
 
 
-def test_a_first_validation_that_has_no_end_is_cut_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    trainer = Slow([1.0])
-    trainer.clock, trainer.max_seconds = Clock(monkeypatch), 500
-    trainer.fit(Constant(), Numbers([0.0] * 1000, 1))
+def test_a_first_validation_that_has_no_end_is_cut_short() -> None:
+    trainer = fitted(timed(500, 1, 20, epochs=1), batches=1000)
     assert trainer.seconds == 449 + 20 + 40  # all other batches together have 50 s
     assert trainer.history[0].val_loss == 1
 
 
 @pytest.mark.parametrize("seconds", [1.0, 7.0, 40.0])
-def test_a_time_limit_holds_however_long_an_update_takes(
-    monkeypatch: pytest.MonkeyPatch, seconds: float
-) -> None:
-    """A batch of a validation takes half an update."""
-
-    class Slower(Slow):
-        def update(self, batch: Any) -> float:
-            self.clock.now += seconds - 1
-            return super().update(batch)
-
-        def validate(self, batch: Any) -> float:
-            self.clock.now += seconds / 2 - 20
-            return super().validate(batch)
-
-    trainer = Slower([1.0])
-    trainer.clock, trainer.max_seconds = Clock(monkeypatch), 300
-    trainer.fit(Constant(), Numbers([0.0] * 1000, 1))
+def test_a_time_limit_holds_however_long_an_update_takes(seconds: float) -> None:
+    trainer = fitted(timed(300, seconds, seconds / 2, epochs=1), batches=1000)
     assert 300 - 30 - 2 * seconds <= trainer.seconds <= 300
 
 
-def test_a_first_update_that_is_compiled_is_not_taken_for_the_next(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    class CompiledModel(Timed):
+def test_a_first_update_that_is_compiled_is_not_taken_for_the_next() -> None:
+    class Compiled(Following):
         def update(self, batch: Any) -> float:
-            self.clock.now += 0 if self.train_batch_idx else 60
+            self.update_seconds = 10 if self.weight else 70
             return super().update(batch)
 
-    trainer = CompiledModel([1.0])
-    trainer.clock, trainer.max_seconds = Clock(monkeypatch), 100
-    trainer.fit(Constant(), Numbers([0.0] * 10, 1))
+    trainer = fitted(Compiled([1.0], max_seconds=100, validation_seconds=2), batches=10)
     assert trainer.weight == 2  # 70 s, and one of 10 s; 10 more are for the validation
     assert trainer.seconds <= 100
 
 
-def test_a_validation_that_is_cut_short_has_its_point_on_the_board(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    class Plotting(Slow):
-        def validate(self, batch: Any) -> float:
-            self.model.validation_step(batch)
-            return super().validate(batch)
-
-    trainer, data, model = Plotting([1.0] * 10), Numbers([2.0] * 4, 1), Constant()
-    trainer.clock, trainer.max_seconds = Clock(monkeypatch), 300
-    trainer.fit(model, data)
-    assert model.board.data["val_loss"] == [(epoch.epoch, 2.0) for epoch in trainer.history]
-
-
-def test_a_score_ends_where_its_time_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = Clock(monkeypatch)
-
-    class Model(CompiledModel):
-        def score_ids(self, ids: Any) -> Any:
-            for _ in range(100):
-                clock.now += 3
-                yield np.full(5, 2.0)
-
-    assert total_nll(Model(), np.zeros(501, int), seconds=10) == (40, 20)
-    assert total_nll(Model(), np.zeros(501, int)) == (1000, 500)
-
-
-def test_patience_without_validation_is_refused() -> None:
-    class TrainOnly(Numbers):
-        def val_dataloader(self) -> None: ...
-
-    trainer = Following([1.0] * 3)
-    trainer.callbacks = [Best(patience=1)]
-    with pytest.raises(ElmanError, match="patience requires a validation loss, got NaN"):
-        trainer.fit(Constant(), TrainOnly([0.0], 1))
-
-
-def test_an_optimizer_without_a_learning_rate_has_no_schedule() -> None:
-    class Without(Following):
-        def scale_learning_rate(self, factor: float) -> None:
-            self.optim.lr = factor
-
-    with pytest.raises(ElmanError, match="got NoneType: use no schedule"):
-        fitted(Without([1, 1]), Schedule("cosine"))
-
-
 @pytest.mark.parametrize("order", [1, -1])
 def test_a_checkpoint_has_the_best_epoch_whatever_the_order_of_the_callbacks(order: int) -> None:
-    class Keeping(Callback):
-        def on_checkpoint(self, trainer: Trainer) -> None:
-            self.kept = trainer.checkpoint_arrays()
-
-    keeping = Keeping()
-    fitted(Following([3, 1]), *[keeping, Best()][::order])
-    assert keeping.kept["best.weight"] == 4
+    taking, losses = Taking("on_checkpoint", lambda trainer: len(trainer.history) == 2), [3, 1, 2]
+    fitted(Following(losses), *[taking, Best()][::order])
+    assert taking.checkpoint[0]["best.weight"] == 4
+    trainer = fitted(Following(losses), Best(), resume=taking.checkpoint)
+    assert (len(trainer.history), trainer.weight) == (3, 4)
 
 
 def test_a_training_that_was_stopped_stays_stopped() -> None:
     class Stopping(Callback):
-        def after_update(self, trainer: Trainer) -> None:
+        def after_update(self, trainer: Any) -> None:
             if trainer.train_batch_idx == 3:
-                self.taken = trainer.checkpoint_arrays()
                 trainer.stop()
-                self.state = trainer.trainer_state()
 
-    stopping = Stopping()
-    assert fitted(Following([3, 1, 2, 2]), stopping).weight == 3
-    trainer = Following([3, 1, 2, 2])
-    trainer.fit(Constant(), Numbers([0.0, 0.0], 1), resume=(stopping.taken, stopping.state))
-    assert trainer.weight == 3
-    assert len(trainer.history) == 2
-
-
-def test_the_best_epoch_is_part_of_a_checkpoint() -> None:
-    class Keeping(Callback):
-        def after_update(self, trainer: Trainer) -> None:
-            if trainer.train_batch_idx == 5:
-                self.checkpoint = trainer.checkpoint_arrays(), trainer.trainer_state()
-
-    keeping = Keeping()
-    losses = [3.0, 1.0, 2.0, 2.0]
-    assert fitted(Following(losses), Best(), keeping).weight == 4
-    trainer = Following(losses)
-    trainer.callbacks = [Best()]
-    trainer.fit(Constant(), Numbers([0.0, 0.0], 1), resume=keeping.checkpoint)
-    assert len(trainer.history) == 4
-    assert trainer.weight == 4
+    taking = Taking("on_checkpoint", lambda trainer: trainer.train_batch_idx == 3)
+    assert fitted(Following([3, 1, 2, 2]), Stopping(), taking).weight == 3
+    trainer = fitted(Following([3, 1, 2, 2]), resume=taking.checkpoint)
+    assert (len(trainer.history), trainer.weight) == (2, 3)
