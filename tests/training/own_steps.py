@@ -11,6 +11,7 @@ from elman.book.trainer import Trainer
 from elman.training import step
 from elman.training.callback import Callback
 from elman.training.history import TrainerState
+from tests.robustness.faults import STATE, arrays
 
 
 class OfTrainer(step.Step):
@@ -100,3 +101,22 @@ class Taking(Callback):
         if self.checkpoint is None and when(trainer):
             taken = trainer.checkpoint_arrays(), trainer.trainer_state()
             self.checkpoint = copy.deepcopy(taken)
+
+
+class WithArrays:
+    """A training, as far as its checkpoints go."""
+
+    train_batch_idx, seconds, number = 1, 0.0, 1.0
+
+    @property
+    def step(self) -> "WithArrays":
+        return self
+
+    def may_end(self, wanted: bool) -> bool:
+        return wanted
+
+    def checkpoint_arrays(self) -> dict[str, np.ndarray]:
+        return arrays(self.number)
+
+    def trainer_state(self) -> TrainerState:
+        return STATE

@@ -45,13 +45,6 @@ class Constant(Module):
         return None
 
 
-class Forgetful(Constant):
-    """A model that takes a state, and does not tell the one it has reached."""
-
-    def forward(self, X: Any, state: Any = None) -> Any:
-        return X
-
-
 class Numbers(DataModule):
     def __init__(self, targets: list[float], batch_size: int) -> None:
         super().__init__()
@@ -98,26 +91,11 @@ def test_hooks_are_called_through_the_instance() -> None:
     assert called == ["fit_epoch", *["prepare_batch"] * 4]
 
 
-def test_a_constructor_and_a_fit_of_the_books_take_effect() -> None:
-    class Patched(Stepping):
+def test_methods_of_the_books_take_effect_and_train_each_model_by_a_step_of_its_own() -> None:
+    class Books(Stepping):
         def __init__(self, max_epochs: int) -> None:
             self.save_hyperparameters()
 
-        def fit(self, model: Any, data: Any) -> None:
-            self.prepare_data(data)
-            self.prepare_model(model)
-            self.optim = model.configure_optimizers()
-            self.train_batch_idx = self.val_batch_idx = 0
-            for self.epoch in range(self.max_epochs):  # noqa: B020
-                self.fit_epoch()
-
-    trainer = Patched(2)
-    fit(trainer)
-    assert len(trainer.history) == 2
-
-
-def test_a_fit_and_a_preparation_of_the_books_train_each_model_by_a_step_of_its_own() -> None:
-    class Books(Stepping):
         def prepare_model(self, model: Any) -> None:
             model.trainer = self
             self.model = model
@@ -126,13 +104,15 @@ def test_a_fit_and_a_preparation_of_the_books_train_each_model_by_a_step_of_its_
             self.prepare_data(data)
             self.prepare_model(model)
             self.optim = model.configure_optimizers()
-            self.epoch = self.train_batch_idx = self.val_batch_idx = 0
-            self.fit_epoch()
+            self.train_batch_idx = self.val_batch_idx = 0
+            for self.epoch in range(self.max_epochs):  # noqa: B020
+                self.fit_epoch()
             steps.append(self.step)
 
     steps: list[Any] = []
-    trainer = Books(1)
+    trainer = Books(2)
     models = [fit(trainer), fit(trainer)]
+    assert len(trainer.history) == 2
     assert steps[0] is not steps[1]
     assert trainer.step.model is models[1]
 
@@ -153,6 +133,11 @@ def test_a_stream_goes_on_from_the_state_before_it_and_an_epoch_from_none() -> N
 
     Stepping(2).fit(Counting(), Streamed([], 2))
     assert Counting.seen == [None, 1, 2] * 4  # training and validation, twice
+
+    class Forgetful(Constant):
+        def forward(self, X: Any, state: Any = None) -> Any:
+            return X
+
     with pytest.raises(ElmanError, match="Forgetful does not set `final_state`"):
         Stepping(1).fit(Forgetful(), Streamed([], 2))
 
@@ -170,24 +155,6 @@ def test_times_do_not_depend_on_the_wall_clock(monkeypatch: pytest.MonkeyPatch) 
 
 
 GOOD = TrainerState([], 0, (0.0, 0), None, 0, 0, 0.0, 0.0, stopped=False)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"batches": -1}, "batches must be 0 or more, got -1"),
-        ({"updates": -1}, "updates must be 0 or more"),
-        ({"validations": -1}, "validations must be 0 or more"),
-        ({"loss": (0.0, -1)}, "tokens must be 0 or more"),
-        ({"loss": (math.nan, 1)}, "the loss must be finite"),
-        ({"seconds": math.inf}, "seconds must be 0 or more"),
-        ({"validation_seconds": -1.0}, "validation_seconds must be 0 or more"),
-        ({"history": [Epoch(2, 1, 1, 1, 1)]}, "epoch 1 of the history must be 1, got 2"),
-    ],
-)
-def test_states_out_of_range_are_refused(change: dict[str, Any], message: str) -> None:
-    with pytest.raises(ElmanError, match=message):
-        replace(GOOD, **change)
 
 
 class Remembering(Stepping):
@@ -213,31 +180,17 @@ HISTORY = [Epoch(n, 1, 1, 1, 1) for n in (1, 2, 3)]
     ("arrays", "changes", "reason"),
     [
         ({"number": np.array(1)}, {}, "number: expected .*, got whole numbers of shape"),
-        ({"number": np.array([1.0])}, {}, r"number: expected .*, got floats of shape \(1,\)"),
+        ({"number": np.ones(1)}, {}, r"number: expected .*, got floats of shape \(1,\)"),
         ({"number": None}, {}, "number: expected .*, got nothing"),
         ({"more": FLOAT}, {}, "more: expected nothing, got floats"),
         ({"best.number": FLOAT}, {}, "KeyError: 'generator'"),
-        (
-            {"best.number": BYTES[0], "best.generator": BYTES},
-            {},
-            "number: expected .*, got whole numbers",
-        ),
-        (
-            {"best.number": FLOAT, "best.generator": BYTES, "best.more": BYTES},
-            {},
-            "more: expected nothing, got whole numbers",
-        ),
+        ({"best.number": FLOAT, "best.generator": BYTES, "best.more": BYTES}, {}, "more: expected"),
         ({"best.number": FLOAT, "best.generator": np.array([10])}, {}, "RuntimeError: no state"),
-        ({"best.number": np.ones(1), "best.generator": BYTES}, {}, "TypeError: only 0-dim"),
-        ({"generator": None}, {}, "generator: expected .*, got nothing"),
         ({"generator": FLOAT}, {}, "generator: expected .*, got floats"),
         ({"generator": np.array([10])}, {}, "RuntimeError: no state of a generator"),
         ({}, {"batches": 3, "loss": (1.0, 3), "updates": 3}, LONGER),
         ({}, {"history": HISTORY, "updates": 6, "seconds": 1.0}, LONGER),
-        ({}, {"updates": 9}, LONGER),
-        ({}, {"validations": 99}, LONGER),
         ({}, {"loader_state": {"bit_generator": "PCG64"}}, "KeyError: 'state'"),
-        ({}, {"loader_state": {"state": "x"}}, "ValueError: state must be for a PCG64"),
     ],
 )
 def test_a_checkpoint_that_does_not_fit_is_refused_for_its_own_reason(
@@ -256,8 +209,10 @@ def test_a_checkpoint_that_does_not_fit_is_refused_for_its_own_reason(
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_a_loss_of_nan_or_infinity_stops_the_training(bad: float) -> None:
-    with pytest.raises(DivergedError, match=f"the training loss became {bad} in epoch 1, after"):
+    with pytest.raises(DivergedError) as told:
         fit(Stepping(3), [bad])
+    start = f"the training loss became {bad} in epoch 1, after 1 updates: use a lower"
+    assert str(told.value).startswith(start)
 
 
 def test_callbacks_see_every_update_and_epoch() -> None:
@@ -328,20 +283,14 @@ def test_a_plain_script_sees_a_line_for_each_epoch(capsys: pytest.CaptureFixture
 def test_progress_is_off_by_one_argument_and_unknown_to_a_constructor_of_the_users(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    fit(Stepping(2, show_progress=False))
-    assert capsys.readouterr().err == ""
-
     class Own(Stepping):
         def __init__(self, max_epochs: int) -> None:
             self.save_hyperparameters()
             self.num_gpus, self.gradient_clip_val = 0, 0
 
-    fit(Own(1))
-    assert capsys.readouterr().err.count("\n") == 1
-
-
-def test_an_epoch_without_batches_is_shown_too(capsys: pytest.CaptureFixture[str]) -> None:
-    fit(Stepping(1), [])
+    fit(Stepping(2, show_progress=False))
+    assert capsys.readouterr().err == ""
+    fit(Own(1), [])  # without batches
     assert "epoch 1/1" in capsys.readouterr().err
 
 

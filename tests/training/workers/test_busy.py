@@ -4,7 +4,6 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from elman.errors import MachineError
@@ -12,6 +11,7 @@ from elman.training import checkpoint
 from elman.training.checkpoint import Checkpoints
 from elman.training.workers import processes
 from elman.training.workers.processes import Busy, Workers
+from tests.training.own_steps import WithArrays
 from tests.training.workers.together import Together, at_once, group
 
 
@@ -50,25 +50,6 @@ def test_a_worker_that_is_lost_while_another_is_busy_is_told(
         task.end()
 
 
-class Trainer:
-    """A training, as far as its checkpoints go."""
-
-    train_batch_idx, seconds = 1, 0.0
-
-    @property
-    def step(self) -> "Trainer":
-        return self
-
-    def may_end(self, wanted: bool) -> bool:
-        return wanted
-
-    def checkpoint_arrays(self) -> dict[str, np.ndarray]:
-        return {"weight": np.ones(3)}
-
-    def trainer_state(self) -> None:
-        return None
-
-
 def test_workers_wait_for_a_checkpoint_however_long_it_takes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -82,7 +63,7 @@ def test_workers_wait_for_a_checkpoint_however_long_it_takes(
         written.append(threading.get_ident())
 
     def train(worker: Together) -> bool:
-        Checkpoints(tmp_path, 0, worker).on_checkpoint(Trainer())  # type: ignore[arg-type]
+        Checkpoints(tmp_path, 0, worker).on_checkpoint(WithArrays())  # type: ignore[arg-type]
         return len(written) == 1
 
     monkeypatch.setattr(checkpoint, "write", write)
