@@ -115,6 +115,7 @@ def test_each_setting_has_a_help_text_and_a_default_that_is_valid() -> None:
         ({"weight_decay": 0.5}, "weight decay requires adamw, got 0.5 with sgd: leave it out"),
         ({"recurrent_lr": 0.5}, "recurrent lr requires adamw, got 0.5 with sgd: leave it out"),
         ({"recurrent_lr": 0, "optimizer": "adamw"}, "recurrent lr must be a finite number above 0"),
+        ({"recipe": "auto"}, "The Time Machine is trained as in the book, got recipe auto"),
         ({"batching": "contiguous"}, "The Time Machine is read in random windows"),
     ],
 )
