@@ -13,7 +13,7 @@ from elman.errors import ElmanError
 from elman.files import atomic
 from elman.inference import language_model
 from elman.inference.sampling import Sampler
-from elman.inference.writing import Writing, write
+from elman.inference.writing import LINE_TOKENS_AT_ONCE, Writing, write
 from elman.model.weights import Architecture, initial
 from elman.runs import new_lines, run
 from elman.runs.new_lines import KnownLines, write_lines
@@ -46,55 +46,36 @@ def test_a_line_is_what_follows_the_start_up_to_the_end(framework: str, prefix: 
     for seed in range(3, 33):
         added = language_model.generate(model_of(), ids, 60, sampler, seed)
         wanted.append(CODEC.written([*ids, *added]))
-    assert max(map(len, wanted)) > new_lines_at_once()
+    assert max(map(len, wanted)) > LINE_TOKENS_AT_ONCE
     found = written(model_of(framework), 30, tokens=60, seed=3, prefix=prefix)
     assert found == wanted
 
 
-def new_lines_at_once() -> int:
-    from elman.inference.writing import LINE_TOKENS_AT_ONCE
-
-    return LINE_TOKENS_AT_ONCE
-
-
-def test_lines_that_differ_are_the_first_of_their_kind() -> None:
+def test_lines_that_differ_or_are_new_are_the_first_of_their_kind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = model_of()
-    every = written(model, 300, tokens=3, seed=2)
+    model.parameters["linear.bias"][CODEC.line_end] += 1
+    every = written(model, 400, tokens=3, seed=2)  # as they are drawn
+    assert every.count("") > 20
     assert len({*every}) < 100
-    wanted = list(dict.fromkeys(filter(None, every)))
-    assert written(model, 20, True, tokens=3, seed=2) == wanted[:20]
-
-
-def test_an_empty_line_is_neither_new_nor_one_that_differs(tmp_path: Path) -> None:
-    model = model_of()
-    model.parameters["linear.bias"][CODEC.line_end] += 2
-    every = written(model, 400, tokens=3)  # as they are drawn
-    assert every.count("") > 100
-    text = tmp_path / "text"
-    text.write_text("abcd\n")
-    wanted = list(filter(None, every))
-    known = KnownLines(tmp_path, CODEC, [str(text)])
-    assert written(model, 30, False, known, tokens=3) == wanted[:30]
-    assert written(model, 5, True, tokens=3) == list(dict.fromkeys(wanted))[:5]
-
-
-def test_new_lines_are_those_that_no_known_text_has(tmp_path: Path) -> None:
-    model = model_of()
-    every = written(model, 200, tokens=3)
+    wanted = list(filter(None, every))  # an empty line is neither
+    assert written(model, 20, True, tokens=3, seed=2) == list(dict.fromkeys(wanted))[:20]
     text, more = tmp_path / "text", tmp_path / "more"
     text.write_bytes("\r\n".join(every[:20]).encode())
     more.write_text(every[25])
     known = {*every[:20], every[25]}
-    wanted = [line for line in every if line and line not in known]
+    wanted = [line for line in wanted if line not in known]
     files = KnownLines(tmp_path, CODEC, [str(text), str(more)])
-    assert written(model, 30, False, files, tokens=3) == wanted[:30]
-    assert written(model, 9, True, files, tokens=3) == list(dict.fromkeys(wanted))[:9]
+    assert written(model, 30, False, files, tokens=3, seed=2) == wanted[:30]
+    assert written(model, 9, True, files, tokens=3, seed=2) == list(dict.fromkeys(wanted))[:9]
     prepare([str(text), str(more)], tmp_path / "store", "char", lines=True, val=str(more))
     stored = KnownLines(tmp_path, CODEC, [str(tmp_path / "store")])
-    assert stored.among({*every}) == files.among({*every})
+    monkeypatch.setattr(new_lines, "CHUNK_IDS", 2)
+    assert stored.among({*every}) == files.among({*every}) == known - {""}
 
 
-def test_the_text_of_a_run_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_text_of_a_run_is_known_while_it_is_there(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("ab\n")
     (tmp_path / "b").write_text("cd\n")
     settings = Settings(text=str(tmp_path / "a"), more_texts=[str(tmp_path / "b")], lines=True)
@@ -111,12 +92,14 @@ def test_the_text_of_a_run_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             run.write(part, ARCH, initial(ARCH), CODEC, "single", kept, [])
     lines = {"ab", "cd", "abcd"}
     assert KnownLines(tmp_path / "run", CODEC).among(lines) == {"ab", "cd"}
-    monkeypatch.setattr(new_lines, "CHUNK_IDS", 2)
-    (tmp_path / "b").unlink()
-    with pytest.raises(ElmanError, match=r"the training text .*/b of .*run does not exist: give"):
-        KnownLines(tmp_path / "run", CODEC)
-    with pytest.raises(ElmanError, match="does not record its training text"):
-        KnownLines(tmp_path / "saved", CODEC)
+    for change, name, fragment in (
+        (lambda: (tmp_path / "b").write_text("changed"), "run", "has changed: restore it"),
+        (lambda: (tmp_path / "b").unlink(), "run", "/b of .*run does not exist: give"),
+        (lambda: None, "saved", "does not record its training text"),
+    ):
+        change()
+        with pytest.raises(ElmanError, match=fragment):
+            KnownLines(tmp_path / name, CODEC)
 
 
 def test_a_search_for_lines_that_there_are_not_ends_with_a_notice(
@@ -139,20 +122,22 @@ def test_each_prefix_has_its_lines_and_draws_its_own() -> None:
     assert list(write_lines(model, ["", ""], 4, asked)) == written(model, 8, tokens=9)
 
 
-def test_what_writes_no_lines_is_refused() -> None:
+@pytest.mark.parametrize(
+    ("number", "options", "codec", "fragment"),
+    [
+        (0, {}, CODEC, "lines must be 1 or more, got 0"),
+        (1 << 30, {}, CODEC, "lines must be 1000000 or less"),
+        (2, {"beams": 3}, CODEC, "lines conflict with beams, got beams 3: leave one of them out"),
+        (2, {}, Codec(CODEC.vocab, "char", clean=False), "new require a model of lines: train one"),
+    ],
+)
+def test_what_writes_no_lines_is_refused(
+    number: int, options: dict[str, int], codec: Codec, fragment: str
+) -> None:
     model = model_of()
-    for number, options, message in (
-        (0, {}, "lines must be 1 or more, got 0"),
-        (1 << 30, {}, "lines must be 1000000 or less"),
-        (2, {"beams": 3}, "lines conflict with beams, got beams 3: leave one of them out"),
-    ):
-        with pytest.raises(ElmanError, match=message):
-            list(write_lines(model, [""], number, Writing(**options)))
-    model.codec = Codec(CODEC.vocab, "char", clean=False)
-    with pytest.raises(
-        ElmanError, match="lines, unique and new require a model of lines: train one"
-    ):
-        list(write_lines(model, ["a"], 2, Writing()))
+    model.codec = codec
+    with pytest.raises(ElmanError, match=fragment):
+        list(write_lines(model, ["a"], number, Writing(**options)))  # type: ignore[arg-type]
 
 
 def test_a_beam_search_ends_with_the_line() -> None:
