@@ -1,5 +1,6 @@
 """Sampling: tokens that each option leaves in, and how often they are drawn."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,60 +12,61 @@ from elman.errors import ElmanError
 from elman.inference.sampling import Sampler
 
 LOGITS = np.log(np.array([0.1, 0.4, 0.2, 0.3]))
+SEEN = np.array([True, False, True, False])
 logits_lists = st.lists(st.floats(-50, 50, width=32), min_size=1, max_size=20)
+shares = st.none() | st.floats(0.01, 1)
 
 
-def probabilities(**options: Any) -> list[float]:
-    return [round(float(p), 6) for p in Sampler(**options).probabilities(LOGITS)]
-
-
-def test_each_option_leaves_in_what_its_definition_says() -> None:
-    assert probabilities() == [0.1, 0.4, 0.2, 0.3]
-    assert probabilities(top_k=2) == [0, round(4 / 7, 6), 0, round(3 / 7, 6)]
-    assert probabilities(top_p=0.5) == [0, round(4 / 7, 6), 0, round(3 / 7, 6)]
-    assert probabilities(top_p=0.4) == [0, 1, 0, 0]
-    assert probabilities(min_p=0.5) == [0, round(4 / 9, 6), round(2 / 9, 6), round(3 / 9, 6)]
-    assert probabilities(temperature=0.5) == [round(p**2 / 0.3, 6) for p in (0.1, 0.4, 0.2, 0.3)]
-
-
-def test_draws_are_as_frequent_as_their_probabilities() -> None:
-    rng = np.random.default_rng(0)
-    counts = np.bincount([Sampler()(LOGITS, rng) for _ in range(20_000)], minlength=4)
-    # Four standard deviations of a binomial count.
-    expected = 20_000 * np.exp(LOGITS)
-    assert (np.abs(counts - expected) < 4 * np.sqrt(expected * (1 - np.exp(LOGITS)))).all()
-
-
-@given(logits_lists)
-def test_temperature_zero_and_top_k_of_one_take_the_likeliest(logits: list[float]) -> None:
-    values = np.array(logits, np.float32)
-    rng = np.random.default_rng(0)
-    assert Sampler(temperature=0)(values, rng) == values.argmax()
-    assert Sampler(top_k=1)(values, rng) == values.argmax()
-
-
-@given(
-    logits_lists,
-    st.floats(0.01, 10),
-    st.integers(1, 30),
-    st.floats(0.01, 1),
-    st.floats(0.01, 1),
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        ({}, [0.1, 0.4, 0.2, 0.3]),
+        ({"top_k": 2}, [0, 4 / 7, 0, 3 / 7]),
+        ({"top_p": 0.5}, [0, 4 / 7, 0, 3 / 7]),
+        ({"top_p": 0.4}, [0, 1, 0, 0]),
+        ({"min_p": 0.5}, [0, 4 / 9, 2 / 9, 3 / 9]),
+        ({"temperature": 0.5}, [1 / 30, 16 / 30, 4 / 30, 9 / 30]),
+        ({"excluded": (1,)}, [1 / 6, 0, 2 / 6, 3 / 6]),
+        ({"excluded": (1,), "top_k": 2}, [0, 0, 0.4, 0.6]),
+        ({"excluded": (1,), "top_p": 0.45}, [0, 0, 0, 1]),
+        ({"excluded": (1,), "min_p": 0.5}, [0, 0, 0.4, 0.6]),
+    ],
 )
-def test_probabilities_always_sum_to_one(
-    logits: list[float], temperature: float, k: int, p: float, m: float
+def test_each_option_leaves_in_what_its_definition_says(
+    options: dict[str, Any], wanted: list[float]
 ) -> None:
-    kept = Sampler(temperature, k, p, m).probabilities(np.array(logits, np.float32))
-    assert kept.min() >= 0
-    assert kept.sum() == pytest.approx(1)
-    assert 1 <= np.count_nonzero(kept) <= k
+    assert Sampler(**options).probabilities(LOGITS).tolist() == pytest.approx(wanted, abs=1e-9)
+    assert LOGITS.argmax() == 1  # what was passed in is unchanged
+
+
+@pytest.mark.parametrize(
+    ("sampler", "weights"),
+    [
+        (Sampler(), np.exp(LOGITS)),
+        (Sampler(excluded=(1,)), np.exp(LOGITS) * [1, 0, 1, 1]),
+        (  # logits are all negative
+            Sampler(0.9, repetition_penalty=1.5, excluded=(3,)),
+            np.exp(LOGITS * np.where(SEEN, 1.5, 1) / 0.9) * [1, 1, 1, 0],
+        ),
+    ],
+    ids=["plain", "excluded", "penalty"],
+)
+def test_draws_are_as_frequent_as_their_probabilities(sampler: Sampler, weights: Any) -> None:
+    rng = np.random.default_rng(0)
+    seen = SEEN if sampler.repetition_penalty != 1 else None
+    counts = np.bincount([sampler(LOGITS, rng, seen) for _ in range(20_000)], minlength=4)
+    expected = 20_000 * weights / weights.sum()
+    assert not counts[weights == 0].any()
+    chi_square = ((counts - expected)[weights > 0] ** 2 / expected[weights > 0]).sum()
+    assert chi_square < 21.1  # the 99.99 % point with three degrees of freedom
 
 
 @given(
     logits_lists,
     st.floats(0.01, 10),
     st.none() | st.integers(1, 30),
-    st.none() | st.floats(0.01, 1),
-    st.none() | st.floats(0.01, 1),
+    shares,
+    shares,
     st.integers(0, 99),
 )
 def test_what_is_drawn_is_in_the_set_that_the_options_leave(
@@ -76,14 +78,16 @@ def test_what_is_drawn_is_in_the_set_that_the_options_leave(
     seed: int,
 ) -> None:
     values = np.array(logits, np.float32)
-    sampler = Sampler(temperature, k, p, m)
-    rng = np.random.default_rng(seed)
-    drawn = [sampler(values, rng) for _ in range(5)]
-    assert all(sampler.probabilities(values)[token] > 0 for token in drawn)
-    for token in drawn:
+    sampler, rng = Sampler(temperature, k, p, m), np.random.default_rng(seed)
+    kept = sampler.probabilities(values)
+    assert kept.min() >= 0
+    assert kept.sum() == pytest.approx(1)
+    for token in [sampler(values, rng) for _ in range(5)]:
+        assert kept[token] > 0
         likelier = values > values[token]
         if k is not None:
             assert likelier.sum() < k
+            assert np.count_nonzero(kept) <= k
         if p is not None and k is None:
             exact = np.exp((values.astype(float) - values.max()) / temperature)
             assert exact[likelier].sum() / exact.sum() < p + 1e-9
@@ -93,57 +97,27 @@ def test_what_is_drawn_is_in_the_set_that_the_options_leave(
 
 
 @given(logits_lists, st.floats(5e-324, 1e-300))
-def test_next_to_no_temperature_takes_one_of_the_likeliest(
+def test_no_temperature_or_next_to_none_and_top_k_of_one_take_the_likeliest(
     logits: list[float], temperature: float
 ) -> None:
-    values = np.array(logits, np.float32)
-    drawn = Sampler(temperature)(values, np.random.default_rng(0))
-    assert values[drawn] == values.max()
+    values, rng = np.array(logits, np.float32), np.random.default_rng(0)
+    assert Sampler(temperature=0)(values, rng) == Sampler(top_k=1)(values, rng) == values.argmax()
+    assert values[Sampler(temperature)(values, rng)] == values.max()
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("call", "fragment"),
     [
-        {"temperature": -1},
-        {"temperature": float("nan")},
-        {"temperature": float("inf")},
-        {"top_k": 0},
-        {"top_k": 10**30},
-        {"top_p": 0},
-        {"top_p": 1.5},
-        {"min_p": -0.1},
+        (lambda: Sampler(excluded=(0, 1, 2, 3)).mask(4), "one token must be allowed, got 4 of 4"),
+        (lambda: Sampler(excluded=(4,)).mask(4), "excluded ids must be from 0 to 3, got"),
+        (lambda: Sampler(excluded=(-1,)), "excluded must be 0 or more"),
+        (lambda: Sampler(excluded=("a",)), "excluded must be a tuple of ids"),  # type: ignore[arg-type]
+        (lambda: Sampler(excluded=3), "excluded must be a tuple of ids"),  # type: ignore[arg-type]
     ],
 )
-def test_an_option_out_of_range_is_refused(options: dict[str, float]) -> None:
-    with pytest.raises(ElmanError, match=f"{next(iter(options)).replace('_', ' ')} must be"):
-        Sampler(**options)  # type: ignore[arg-type]
-
-
-def test_what_is_excluded_is_never_drawn_and_the_others_share_its_chance() -> None:
-    allowed = np.array([0.1, 0, 0.2, 0.3]) / 0.6
-    assert probabilities(excluded=(1,)) == [round(p, 6) for p in allowed]
-    assert probabilities(excluded=(1,), top_k=2) == [0, 0, 0.4, 0.6]
-    assert probabilities(excluded=(1,), top_p=0.45) == [0, 0, 0, 1]
-    assert probabilities(excluded=(1,), min_p=0.5) == [0, 0, 0.4, 0.6]
-    assert Sampler(temperature=0, excluded=(1,))(LOGITS, np.random.default_rng(0)) == 3
-    assert LOGITS.argmax() == 1  # what was passed in is unchanged
-
-    rng = np.random.default_rng(0)
-    drawn = [Sampler(excluded=(1,))(LOGITS, rng) for _ in range(20_000)]
-    counts, expected = np.bincount(drawn, minlength=4)[allowed > 0], 20_000 * allowed[allowed > 0]
-    assert len(drawn) == counts.sum()
-    # The 99.99 % point of chi-square with two degrees of freedom.
-    assert ((counts - expected) ** 2 / expected).sum() < 18.4
-
-
-def test_a_sampler_that_excludes_every_token_or_another_models_is_refused() -> None:
-    with pytest.raises(ElmanError, match="one token must be allowed, got 4 of 4 excluded"):
-        Sampler(excluded=(0, 1, 2, 3))(LOGITS, np.random.default_rng(0))
-    with pytest.raises(ElmanError, match="excluded ids must be from 0 to 3, got"):
-        Sampler(excluded=(4,)).probabilities(LOGITS)
-    for wrong in ((-1,), ("a",), 3):
-        with pytest.raises(ElmanError, match="excluded must be"):
-            Sampler(excluded=wrong)  # type: ignore[arg-type]
+def test_excluded_tokens_are_some_of_the_models(call: Callable[[], Any], fragment: str) -> None:
+    with pytest.raises(ElmanError, match=fragment):
+        call()
 
 
 def test_the_repetition_penalty_is_that_of_hugging_face() -> None:
@@ -159,14 +133,3 @@ def test_the_repetition_penalty_is_that_of_hugging_face() -> None:
     np.testing.assert_array_equal(rewarded, np.array([4, -1, 1, -1, 0], np.float32))
     excluded = Sampler(repetition_penalty=4, excluded=(0, 1)).allowed(logits, seen)
     np.testing.assert_array_equal(excluded[:2], [-np.inf, -np.inf])
-
-
-def test_draws_with_a_penalty_are_as_frequent_as_their_probabilities() -> None:
-    rng, seen = np.random.default_rng(0), np.array([True, False, True, False])
-    sampler = Sampler(0.9, repetition_penalty=1.5, excluded=(3,))
-    counts = np.bincount([sampler(LOGITS, rng, seen) for _ in range(20_000)], minlength=4)
-    # LOGITS are all negative.
-    weights = np.exp(LOGITS * np.where(seen, 1.5, 1) / 0.9)[:3]
-    expected = 20_000 * weights / weights.sum()
-    assert ((counts[:3] - expected) ** 2 / expected).sum() < 18.4
-    assert counts[3] == 0

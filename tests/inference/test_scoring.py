@@ -1,5 +1,6 @@
 """Texts that are scored together have the losses of each alone."""
 
+import time
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from elman import numpy as specification
 from elman.errors import ElmanError
 from elman.inference import scoring
-from elman.inference.language_model import CompiledModel, score
+from elman.inference.language_model import CompiledModel, score, total_nll
 from elman.inference.scoring import score_lines, score_texts
 from elman.model.weights import Architecture, initial
 from elman.text.codec import Codec
@@ -54,44 +55,63 @@ def test_batches_have_few_shapes_and_a_bounded_size() -> None:
     assert all(rows & (rows - 1) == 0 and steps % 8 == 0 for rows, steps in shapes)
 
 
-def test_the_probabilities_of_all_lines_sum_to_one() -> None:
-    codec = Codec(Vocab(list("ab\n")), "char", clean=False)
+LINES = Codec(Vocab(list("ab\n")), "char", clean=False)
+
+
+def of_lines() -> Any:
     arch = Architecture("lstm", 4, 5)
-    known = specification.build(arch, initial(arch))
+    return specification.build(arch, initial(arch))
+
+
+def test_the_probabilities_of_all_lines_sum_to_one() -> None:
+    known = of_lines()
     # Of two characters, and lines of up to two: what is left is the chance of longer ones.
     texts = ["", *"ab", "aa", "ab", "ba", "bb"]
-    scored = score_lines(known, LineReader(codec).lines(texts))
-    begun = score_texts(known, [np.array(codec.vocab[list("\n" + text)]) for text in texts])
-    after_two = sum(np.exp(-losses.sum()) for losses in begun[3:])
-    unknown = codec.vocab.unk  # a line may hold it, too
-    others = [[*"\n", "<unk>"], *(["\n", *pair] for pair in ("a?", "b?"))]
-    assert unknown == 1
-    begun = score_texts(known, [np.array(codec.vocab[tokens]) for tokens in others])
-    rest = after_two + sum(np.exp(-losses.sum()) for losses in begun)
+    scored = score_lines(known, LineReader(LINES).lines(texts))
+    begun = [["\n", *text] for text in (*texts[3:], "a?", "b?")] + [["\n", "<unk>"]]
+    losses = score_texts(known, [np.array(LINES.vocab[tokens]) for tokens in begun])
     ended = np.exp(scored.log_probabilities)
+    rest = sum(np.exp(-each.sum()) for each in losses)  # a line may hold unknown symbols, too
     assert ended[:3].sum() + rest == pytest.approx(1, abs=1e-6)
-    assert ended[3:].sum() < after_two
+    assert ended[3:].sum() < rest
 
 
 def test_a_line_is_the_sum_of_its_tokens() -> None:
-    codec = Codec(Vocab(list("ab\n")), "char", clean=False)
-    arch = Architecture("lstm", 4, 5)
-    known = specification.build(arch, initial(arch))
-    scored = score_lines(known, LineReader(codec).lines(["ab", "", "bbbb"]))
-    for n, text in enumerate(("ab", "", "bbbb")):
+    texts = ("ab", "", "bbbb")
+    scored = score_lines(of_lines(), LineReader(LINES).lines(texts))
+    for n, text in enumerate(texts):
         ids, losses = zip(*scored.tokens(n), strict=True)
-        assert codec.text(ids) == text + "\n"
+        assert LINES.text(ids) == text + "\n"
         assert -sum(losses) == pytest.approx(scored.log_probabilities[n])
         bits = sum(losses) / np.log(2) / (len(text) + 1)
         assert bits == pytest.approx(scored.bits_per_character[n])
 
 
-def test_what_cannot_be_scored_is_refused() -> None:
-    with pytest.raises(ElmanError, match="ids must be from 0 to 6, got"):
-        score_texts(model(), [np.array([0, 7])])
-    with pytest.raises(ElmanError, match="ids must be integers in 1 dimensions"):
-        score_texts(model(), ["ab"])  # type: ignore[list-item]
+def test_a_score_ends_where_its_time_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
+
+    class Model(CompiledModel):
+        def score_ids(self, ids: Any) -> Any:
+            nonlocal now
+            for _ in range(100):
+                now += 3
+                yield np.full(5, 2.0)
+
+    assert total_nll(Model(), np.zeros(501, int), seconds=10) == (40, 20)
+    assert total_nll(Model(), np.zeros(501, int)) == (1000, 500)
+
+
+@pytest.mark.parametrize(
+    ("ids", "fragment"),
+    [
+        (np.array([0, 7]), "ids must be from 0 to 6, got"),
+        ("ab", "ids must be integers in 1 dimensions"),
+        (np.array([0, 3]), "the logits contain NaN or infinity"),
+    ],
+)
+def test_what_cannot_be_scored_is_refused(ids: Any, fragment: str) -> None:
     broken = model()
     broken.parameters["linear.bias"][3] = np.nan
-    with pytest.raises(ElmanError, match="the logits contain NaN or infinity"):
-        score_texts(broken, [np.array([0, 1])])
+    with pytest.raises(ElmanError, match=fragment):
+        score_texts(broken, [ids])

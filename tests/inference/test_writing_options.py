@@ -1,5 +1,6 @@
 """Options of texts that are written have one declaration, wherever they are given."""
 
+import math
 from dataclasses import fields
 from typing import Any
 
@@ -22,16 +23,25 @@ def test_the_command_the_server_and_the_sampler_have_all_options_of_a_sampler() 
         assert {field.name for field in fields(kind)} >= NAMES
 
 
+@pytest.mark.parametrize("kind", [Sampler, Writing, Options])
 @pytest.mark.parametrize(
-    "given", [{"temperature": -1}, {"top_k": 0}, {"top_p": 2}, {"repetition_penalty": 0}], ids=str
+    ("name", "values", "rule"),
+    [
+        ("temperature", [-1, math.nan, math.inf], "0 or a finite number above"),
+        ("top_k", [0], "1 or more"),
+        ("top_k", [2**31 + 1], "2147483648 or less"),
+        ("top_p", [0, 1.5], "above 0 and at most 1"),
+        ("min_p", [-0.1, 1.5], "above 0 and at most 1"),
+        ("repetition_penalty", [0.009, 100.1, math.nan], "from 0.01 to 100.0"),
+    ],
 )
-def test_a_value_out_of_bounds_has_the_same_message_everywhere(given: dict[str, Any]) -> None:
-    messages = set()
-    for kind in (Sampler, Writing, Options):
-        with pytest.raises(ElmanError) as error:
-            kind(**given)
-        messages.add(str(error.value))
-    assert len(messages) == 1
+def test_a_value_out_of_bounds_has_the_same_message_everywhere(
+    kind: Any, name: str, values: list[float], rule: str
+) -> None:
+    for value in values:
+        with pytest.raises(ElmanError) as told:
+            kind(**{name: value})
+        assert str(told.value).startswith(f"{name.replace('_', ' ')} must be {rule}, got {value}")
 
 
 def test_a_text_is_sampled_at_the_usual_temperature_unless_one_is_given() -> None:
