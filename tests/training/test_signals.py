@@ -30,33 +30,26 @@ needs_hangup = pytest.mark.skipif(sys.platform == "win32", reason="Windows has n
 EACH = [*["SIGINT", "SIGTERM"], pytest.param("SIGHUP", marks=needs_hangup)]
 
 
+@pytest.mark.parametrize("begun", [True, False])
 @pytest.mark.parametrize("name", EACH)
-def test_a_signal_ends_a_training_after_its_batch(checkpoints: Checkpoints, name: str) -> None:
+def test_a_signal_ends_a_training_after_its_batch_or_before_it_begins_at_once(
+    checkpoints: Checkpoints, name: str, begun: bool
+) -> None:
     reached = False
     with pytest.raises(KeyboardInterrupt), signals.ending_with_a_batch(checkpoints):
-        checkpoints.begun = True
+        checkpoints.begun = begun
         signal.raise_signal(getattr(signal, name))
         assert checkpoints.stopping
         reached = True
-    assert reached
-
-
-@pytest.mark.parametrize("name", EACH)
-def test_a_signal_before_training_ends_it_at_once(checkpoints: Checkpoints, name: str) -> None:
-    reached = False
-    with pytest.raises(KeyboardInterrupt), signals.ending_with_a_batch(checkpoints):
-        signal.raise_signal(getattr(signal, name))
-        reached = True
-    assert not reached
+    assert reached == begun
 
 
 def test_a_second_interrupt_from_the_keyboard_ends_it_at_once(checkpoints: Checkpoints) -> None:
     times = 0
     with pytest.raises(KeyboardInterrupt), signals.ending_with_a_batch(checkpoints):
         checkpoints.begun = True
-        for _ in range(2):
+        for times in range(2):  # noqa: B007
             signal.raise_signal(signal.SIGINT)
-            times += 1
     assert times == 1
 
 

@@ -46,7 +46,7 @@ def test_a_worker_that_is_lost_while_another_is_busy_is_told(
     monkeypatch.setattr(processes, "BUSY_SECONDS", 0)
     task = Busy(Lost())
     assert lost.wait(60)
-    with pytest.raises(MachineError, match="a worker has gone"):
+    with pytest.raises(MachineError):
         task.end()
 
 
