@@ -6,13 +6,11 @@ from typing import Any
 
 import pytest
 
-import elman.numpy
 from elman.data import tokenization
 from elman.data.store import prepare
 from elman.errors import ElmanError
 from elman.experiments import choice, recipe
 from elman.experiments.choice import choose
-from elman.experiments.speed import operations_per_second
 from elman.experiments.train import Training
 from elman.runs.settings import check_given
 
@@ -94,16 +92,6 @@ def test_settings_that_are_still_to_be_chosen_are_not_checked() -> None:
     for given in ({"tied": True}, {"tied": True, "embedding": 8}, {"dropout": 0.5}):
         check_given({"text": "my.txt", **given})
     check_given({"text": "my.txt", "momentum": 0.9, "input_dropout": 0.5})
-
-
-def test_measuring_the_speed_draws_no_curve(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A board that draws in place asks for the notebook."""
-
-    def fail() -> None:
-        raise AssertionError("a curve is drawn")
-
-    monkeypatch.setattr("elman.book.plotting.notebook", fail)
-    assert operations_per_second(elman.numpy, "single") > 0
 
 
 @pytest.mark.parametrize(

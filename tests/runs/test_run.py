@@ -23,7 +23,7 @@ from safetensors.numpy import load_file, save_file
 
 import elman
 from elman import numba as engine
-from elman.errors import ElmanError, InterruptedWorkError, MachineError
+from elman.errors import ElmanError, MachineError
 from elman.files import atomic, tensors
 from elman.model import weights
 from elman.model.weights import Architecture
@@ -244,30 +244,6 @@ def test_what_a_crash_left_of_a_finished_training_is_removed(tmp_path: Path) -> 
     assert [path.name for path in folder.iterdir()] == ["config.json"]
 
 
-def test_a_process_that_waited_for_the_lock_resumes_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(run_folder.checkpoint, "paths", lambda folder: [Path("1.safetensors")])
-    next_one, release = FileLock(tmp_path / "run" / ".lock", blocking=False), FileLock.release
-
-    def released(lock: FileLock, force: bool = False) -> None:
-        release(lock, force)
-        if lock is not next_one and not next_one.is_locked:
-            next_one.acquire()  # another process, that very moment
-
-    with monkeypatch.context() as within:
-        within.setattr(FileLock, "release", released)
-        with (
-            pytest.raises(InterruptedWorkError),
-            run_folder.new_training(tmp_path / "run", SETTINGS),
-        ):
-            raise KeyboardInterrupt
-    with pytest.raises(ElmanError) as told, run_folder.resumed_training(tmp_path / "run"):
-        pass
-    assert "is being trained by another process" in str(told.value)
-    next_one.release()
-
-
 def test_a_training_that_is_being_removed_is_not_resumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -284,19 +260,22 @@ def test_a_training_that_is_being_removed_is_not_resumed(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("error", "cure"),
+    [
+        (MachineError("disk full"), "; resume from the last checkpoint with elman train --resume "),
+        (ElmanError("another text"), None),
+    ],
+)
 def test_resuming_is_suggested_only_where_it_is_possible(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: ElmanError, cure: str | None
 ) -> None:
     monkeypatch.setattr(run_folder.checkpoint, "paths", lambda folder: [Path("1.safetensors")])
-    cure = "; resume from the last checkpoint with elman train --resume "
-    for error, told in ((MachineError("disk full"), cure), (ElmanError("another text"), "")):
-        name = type(error).__name__
-        with (
-            pytest.raises(type(error)) as raised,
-            run_folder.new_training(tmp_path / name, SETTINGS),
-        ):
-            raise error
-        assert raised.value.in_shell() == f"{error}{told and told + str(tmp_path / name)}"
+    folder = tmp_path / "run"
+    with pytest.raises(type(error)) as raised, run_folder.new_training(folder, SETTINGS):
+        raise error
+    assert raised.value.in_shell() == f"{error}{cure}{folder}" if cure else str(error)
+    assert (folder / ".lock").exists()  # which others may wait for
 
 
 def test_where_no_file_can_be_locked_no_folder_is_left(

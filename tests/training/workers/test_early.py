@@ -1,18 +1,15 @@
 """Gradients are sent early in the same parts by all workers."""
 
-from itertools import accumulate, chain
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from elman.data.batches import Batch
 from elman.errors import ElmanError
 from elman.training.workers import early
 from elman.training.workers.early import EarlySending, early_parts
-from elman.training.workers.processes import TreeSum, Workers, remaining
+from elman.training.workers.processes import TreeSum, Workers
 
 
 @pytest.mark.parametrize(
@@ -36,16 +33,6 @@ def test_parts_are_whole_arrays_without_the_embedding_and_the_lowest_layer(
     monkeypatch.setattr(early, "EARLY", 6)
     found = [(set(part.names), part.place) for part in early_parts(shapes)]
     assert found == [(names, slice(start, stop)) for names, start, stop in parts]
-
-
-@given(st.lists(st.integers(1, 5)))
-def test_what_remains_is_all_that_is_in_no_other_slice(lengths: list[int]) -> None:
-    ends = [0, *accumulate(lengths)]
-    taken = [slice(*ends[n : n + 2]) for n in range(1, len(lengths), 2)][::-1]
-    numbers = range(ends[-1] + 2)
-    left = [numbers[place] for place in remaining(len(numbers), taken)]
-    assert sorted(chain(*left, *(numbers[place] for place in taken))) == [*numbers]
-    assert all(left)
 
 
 class OwnWorkers(Workers):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from elman.book.trainer import Trainer
 from elman.errors import ElmanError, MachineError
 from elman.experiments.choice import with_shards
+from elman.model.weights import is_recurrent
 from elman.training.workers.processes import (
     TreeSum,
     Workers,
@@ -21,7 +23,7 @@ from elman.training.workers.processes import (
     part_of,
     tree_sum,
 )
-from elman.training.workers.sharded import Shards
+from elman.training.workers.sharded import Shards, common, sections_of
 
 
 class Place:
@@ -160,3 +162,34 @@ def test_the_last_term_takes_the_sum_part_by_part(number: int, missing: int, cut
         total.add_to_last(own, part)
     total.finish(own)
     assert total.value.tobytes() == summed(values).tobytes()  # type: ignore[union-attr]
+
+
+NAMES = ["embedding.weight", "rnn.weight_ih_l0", "rnn.weight_hh_l0", "linear.weight", "linear.bias"]
+shapes = st.permutations(NAMES).flatmap(
+    lambda names: st.fixed_dictionaries(
+        dict.fromkeys(names, st.lists(st.integers(0, 9), max_size=2).map(tuple))
+    )
+)
+
+
+@given(shapes)
+def test_sections_are_the_vector_and_change_where_the_learning_rate_does(shapes: Any) -> None:
+    rates = np.concatenate([np.full(shape, is_recurrent(n)).ravel() for n, shape in shapes.items()])
+    sections = sections_of(shapes)
+    found = [np.full(place.stop - place.start, is_recurrent(n)) for n, place in sections.items()]
+    np.testing.assert_array_equal(np.concatenate(found), rates)
+    kinds = [*map(is_recurrent, sections)]
+    assert all(one != other for one, other in pairwise(kinds))
+
+
+@given(shapes, st.integers(1, 9))
+def test_the_parts_of_all_workers_are_each_section_in_order(shapes: Any, size: int) -> None:
+    sections = sections_of(shapes)
+    vector = np.arange(max(place.stop for place in sections.values()))
+    parts: list[Any] = [part_of(len(vector), Place(rank, size)) for rank in range(size)]  # type: ignore[arg-type]
+    for whole in sections.values():
+        of_section = [vector[common(whole, part)] for part in parts]
+        np.testing.assert_array_equal(np.concatenate(of_section), vector[whole])
+    for part in parts:
+        of_worker = [vector[common(whole, part)] for whole in sections.values()]
+        np.testing.assert_array_equal(np.concatenate(of_worker), vector[part])
