@@ -11,9 +11,7 @@ from elman.data.sizes import Size
 from elman.data.store import prepare
 from elman.errors import ElmanError
 from elman.files import atomic
-from elman.inference import language_model
-from elman.inference.sampling import Sampler
-from elman.inference.writing import LINE_TOKENS_AT_ONCE, Writing, write
+from elman.inference.writing import Writing, write
 from elman.model.weights import Architecture, initial
 from elman.runs import new_lines, run
 from elman.runs.new_lines import KnownLines, write_lines
@@ -35,20 +33,6 @@ def model_of(framework: str = "numpy") -> Any:
 
 def written(model: Any, number: int, *words: Any, prefix: str = "", **options: Any) -> list[str]:
     return list(write_lines(model, [prefix], number, Writing(temperature=1.0, **options), *words))
-
-
-@pytest.mark.parametrize("prefix", ["", "ab"])
-@pytest.mark.parametrize("framework", ["numpy", "numba"])
-def test_a_line_is_what_follows_the_start_up_to_the_end(framework: str, prefix: str) -> None:
-    sampler = Sampler(1.0, excluded=(CODEC.vocab.unk,))
-    wanted, ids = [], CODEC.prefix_ids(prefix)
-    assert ids[0] == CODEC.line_end
-    for seed in range(3, 33):
-        added = language_model.generate(model_of(), ids, 60, sampler, seed)
-        wanted.append(CODEC.written([*ids, *added]))
-    assert max(map(len, wanted)) > LINE_TOKENS_AT_ONCE
-    found = written(model_of(framework), 30, tokens=60, seed=3, prefix=prefix)
-    assert found == wanted
 
 
 def test_lines_that_differ_or_are_new_are_the_first_of_their_kind(

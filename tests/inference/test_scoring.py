@@ -63,19 +63,6 @@ def of_lines() -> Any:
     return specification.build(arch, initial(arch))
 
 
-def test_the_probabilities_of_all_lines_sum_to_one() -> None:
-    known = of_lines()
-    # Of two characters, and lines of up to two: what is left is the chance of longer ones.
-    texts = ["", *"ab", "aa", "ab", "ba", "bb"]
-    scored = score_lines(known, LineReader(LINES).lines(texts))
-    begun = [["\n", *text] for text in (*texts[3:], "a?", "b?")] + [["\n", "<unk>"]]
-    losses = score_texts(known, [np.array(LINES.vocab[tokens]) for tokens in begun])
-    ended = np.exp(scored.log_probabilities)
-    rest = sum(np.exp(-each.sum()) for each in losses)  # a line may hold unknown symbols, too
-    assert ended[:3].sum() + rest == pytest.approx(1, abs=1e-6)
-    assert ended[3:].sum() < rest
-
-
 def test_a_line_is_the_sum_of_its_tokens() -> None:
     texts = ("ab", "", "bbbb")
     scored = score_lines(of_lines(), LineReader(LINES).lines(texts))

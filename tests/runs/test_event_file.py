@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
 
 from elman.runs.event_file import EventFile
 from tests.event_logs import read_log
@@ -48,13 +47,6 @@ def test_a_later_file_replaces_what_is_written_again(tmp_path: Path, updates: in
     numbered(tmp_path, 5, range(6, 9))
     numbered(tmp_path, updates, range(updates + 1, 12))
     assert steps_of(tmp_path) == [[n for n in range(1, 12) if n <= 8 or n > updates]] * 3
-
-
-def test_a_reader_that_watches_forgets_what_was_replaced(tmp_path: Path) -> None:
-    numbered(tmp_path, 0, range(1, 6))
-    watching = EventAccumulator(str(tmp_path)).Reload()
-    numbered(tmp_path, 3, range(4, 8))
-    assert [point.step for point in watching.Reload().Tensors("epoch")] == [1, 2, 3, 4, 5, 6, 7]
 
 
 @pytest.mark.parametrize("lost", [1, 4, 7, 20, 30])

@@ -13,13 +13,10 @@ from typer.testing import CliRunner
 
 from elman.cli import app
 from elman.cli.options import shell_command
-from elman.data.sizes import Size
 from elman.errors import ElmanError
-from elman.files import json_files
 from elman.model.weights import Architecture
-from elman.runs import records, results, run
+from elman.runs import records, run
 from elman.runs.settings import Settings
-from elman.runs.table import table
 from elman.setting_fields import choice, whole
 from elman.text import tokenizers
 from elman.valid_values import BPE, TOKENIZERS
@@ -53,32 +50,6 @@ def test_a_setting_that_is_added_to_the_list_becomes_an_option_with_its_help() -
     done = CliRunner().invoke(app, ["--accumulate", "4", "--hidden", "8"])
     assert done.exit_code == 0, done.output
     assert MoreSettings(**given[0]) == MoreSettings(accumulate=4, hidden=8)
-
-
-def test_a_setting_that_is_added_to_the_list_is_checked_and_read_from_files() -> None:
-    for wrong in ({"accumulate": 9}, {"averaging": "mean"}):
-        with pytest.raises(ElmanError, match=r"accumulate must be 8 or less|averaging must be ema"):
-            MoreSettings(**wrong)  # type: ignore[arg-type]
-    settings = MoreSettings(accumulate=4)
-    value = json.loads(json.dumps(asdict(settings)))
-    assert json_files.record(MoreSettings, value, "it") == settings
-
-
-def test_a_setting_that_is_added_to_the_list_is_compared(tmp_path: Path) -> None:
-    (tmp_path / "config.json").touch()
-    shown = []
-    for settings in (MoreSettings(), MoreSettings(accumulate=4)):
-        record = records.TrainingRecord(
-            settings=settings,
-            text_sha256="0",
-            epoch=1,
-            framework_version="1",
-            python_version="3",
-            trained=Size(4, 4, 4),
-        )
-        config = records.Config(Architecture("rnn", 28, 32), "char", True, record)
-        shown.append(results.result(tmp_path, config, ()))
-    assert [row.split()[1] for row in table(shown).splitlines()[-3:]] == ["accumulate", "1", "4"]
 
 
 def test_the_options_of_train_are_the_settings_and_those_that_change_no_result() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from elman.errors import ElmanError
 from elman.training.callback import Callback
-from elman.training.history import Epoch, TrainerState, best_epoch, passes_in_words
+from elman.training.history import best_epoch, passes_in_words
 from elman.training.schedule import Best, Schedule
 from tests.training.own_steps import Clocked, Taking
 from tests.training.test_trainer import Constant, Numbers
@@ -170,18 +170,6 @@ def assert_resumes(taking: Taking) -> None:
         assert replace(row, seconds=0, tokens_per_second=0) == replace(
             other, seconds=0, tokens_per_second=0
         )
-
-
-def test_a_training_of_an_earlier_version_resumes_with_rows_by_time() -> None:
-    """Its rows were whole passes, whose tokens were not counted."""
-    row = Epoch(1, 2.0, 1.2, 1.0, 33.0)
-    earlier = TrainerState([row], 5, (10.0, 5), None, 35, 300, 38.0, 3.0, False, update_seconds=1.0)
-    trainer = fitted(Timed(), resume=({"weight": np.array(35)}, earlier))
-    assert trainer.history[0] == row
-    assert len(trainer.history) >= 2
-    assert trainer.history[-1].tokens is None
-    assert trainer.history[-1].passes == trainer.weight / 30
-    assert trainer.elapsed <= 110
 
 
 def test_a_checkpoint_of_a_training_by_time_is_none_of_one_by_epochs() -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from functools import partial
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -164,32 +163,10 @@ def test_the_last_term_takes_the_sum_part_by_part(number: int, missing: int, cut
     assert total.value.tobytes() == summed(values).tobytes()  # type: ignore[union-attr]
 
 
-NAMES = ["embedding.weight", "rnn.weight_ih_l0", "rnn.weight_hh_l0", "linear.weight", "linear.bias"]
-shapes = st.permutations(NAMES).flatmap(
-    lambda names: st.fixed_dictionaries(
-        dict.fromkeys(names, st.lists(st.integers(0, 9), max_size=2).map(tuple))
-    )
-)
-
-
-@given(shapes)
-def test_sections_are_the_vector_and_change_where_the_learning_rate_does(shapes: Any) -> None:
-    rates = np.concatenate([np.full(shape, is_recurrent(n)).ravel() for n, shape in shapes.items()])
-    sections = sections_of(shapes)
-    found = [np.full(place.stop - place.start, is_recurrent(n)) for n, place in sections.items()]
-    np.testing.assert_array_equal(np.concatenate(found), rates)
-    kinds = [*map(is_recurrent, sections)]
-    assert all(one != other for one, other in pairwise(kinds))
-
-
-@given(shapes, st.integers(1, 9))
-def test_the_parts_of_all_workers_are_each_section_in_order(shapes: Any, size: int) -> None:
-    sections = sections_of(shapes)
-    vector = np.arange(max(place.stop for place in sections.values()))
-    parts: list[Any] = [part_of(len(vector), Place(rank, size)) for rank in range(size)]  # type: ignore[arg-type]
-    for whole in sections.values():
-        of_section = [vector[common(whole, part)] for part in parts]
-        np.testing.assert_array_equal(np.concatenate(of_section), vector[whole])
-    for part in parts:
-        of_worker = [vector[common(whole, part)] for whole in sections.values()]
-        np.testing.assert_array_equal(np.concatenate(of_worker), vector[part])
+def test_an_optimizer_is_cut_where_the_learning_rate_changes_and_where_a_worker_ends() -> None:
+    shapes = {"embedding.weight": (2, 3), "rnn.weight_ih_l0": (4,), "rnn.bias_hh_l0": (2, 2)}
+    sections = sections_of(shapes | {"linear.weight": (5,), "linear.bias": (1,)})
+    assert [*map(is_recurrent, sections)] == [False, True, False]
+    assert [*sections.values()] == [slice(0, 6), slice(6, 14), slice(14, 20)]
+    parts = [common(slice(5, 12), whole) for whole in sections.values()]
+    assert [range(20)[part] for part in parts] == [range(5, 6), range(6, 12), range(14, 14)]

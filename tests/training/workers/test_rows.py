@@ -64,7 +64,6 @@ def test_rows_pay_if_an_eighth_of_a_vector_is_left_out(length: int, used: int, p
         ({"embedding.embedding": (LARGE, 1), "linear.weight": (8 * LARGE, 1)}, None),
         ({"embedding.embedding": (LARGE - 1, 1)}, None),
         ({"embedding.weight": (MIN_SYMBOLS - 1, LARGE)}, None),
-        ({"linear.weight": (LARGE, 2)}, None),
     ],
 )
 def test_the_embedding_is_found_if_it_is_large(
