@@ -127,11 +127,9 @@ LARGE = {"hidden": 512, "epochs": 1}
     [
         (text(1_600), {}, MODEL, (32, 32)),
         (text(40_000), {}, MODEL, (224, 64)),
-        (text(160_000), {}, MODEL, (384, 64)),
         (text(10**9), {"minutes": 0.5}, MODEL, (224, 64)),
         (replace(text(10**6), vocab=512), LARGE, MODEL, (512, 64)),
         (replace(text(10**6), vocab=513), LARGE, MODEL, (512, 512)),
-        (PAIRS, LARGE, MODEL, (512, 512)),
         (replace(text(10**6), characters=5_600_000, vocab=20_000), {}, MODEL, (64, 64)),
         # passes that are of use: of 600 updates; 60 over 2.4 products for each character; the least
         (text(1_600), {"hidden": 32}, ["epochs"], [48]),
@@ -143,13 +141,11 @@ LARGE = {"hidden": 512, "epochs": 1}
         # about 3,000 updates, of 512 to 2,048 tokens
         (text(10**6), {"minutes": 0.5}, ["batch_size", "seq_len"], [16, 64]),
         (text(10**6), {}, ["batch_size"], [32]),
-        (text(10**6), {"minutes": 0.3, "hidden": 512}, ["batch_size"], [8]),
         (text(10**6), {"minutes": 0.5, "seq_len": 256}, ["batch_size"], [8]),
         (replace(text(10**6), line=150.0), {"minutes": 0.5}, ["batch_size"], [8]),
         (replace(text(10**6), line=9.4), {"minutes": 0.5}, ["batch_size"], [80]),
         (FAST, {"hidden": 128, "epochs": 1}, ["batch_size"], [8]),
         (FAST, {"hidden": 128, "epochs": 60}, ["batch_size"], [32]),
-        (FAST, {"hidden": 128, "epochs": 1000}, ["batch_size"], [32]),
         (text(1_600), {}, ["batch_size"], [2]),
         # several sequences for each shard up to a bound, and at least one
         (text(10**6), {"minutes": 0.3, "hidden": 512, "shards": 4}, ["batch_size"], [32]),
@@ -161,7 +157,6 @@ LARGE = {"hidden": 512, "epochs": 1}
         (text(20_000), LARGE, RATES, (0.004, 0.004)),
         (text(100_000), LARGE, RATES, (0.008, 0.00553)),
         (text(160_000), LARGE, RATES, (0.011, 0.0055)),
-        (text(10**6), LARGE, RATES, (0.011, 0.0055)),
         (text(10**6), LARGE | {"hidden": 32}, RATES, (0.022, 0.011)),
         (text(10**6), LARGE | {"hidden": 32, "optimizer": "adam"}, RATES, (0.016, None)),
         (text(10**6), LARGE | {"cell": "rnn"}, RATES, (0.004, 0.004)),
@@ -170,7 +165,6 @@ LARGE = {"hidden": 512, "epochs": 1}
         # weight decay
         (text(40_000), {"minutes": 0.5}, ["weight_decay"], [0.1]),
         (NOVEL, {"minutes": 10.0}, ["weight_decay"], [0.073]),
-        (PAIRS, {"weight_decay": 0.01}, ["weight_decay"], [0.01]),
         (PAIRS, {"lr": 1e-4}, ["weight_decay"], [0.3]),
         # dropout, with 3.44 products for each character
         (text(160_000), {"hidden": 384, "epochs": 5}, DROPOUT, (0.01, 0.31)),
@@ -182,7 +176,6 @@ LARGE = {"hidden": 512, "epochs": 1}
         (NOVEL, {"layers": 2, "epochs": 20}, ["dropout", "output_dropout"], [0.33, 0.33]),
         (NOVEL, {"layers": 1}, ["dropout"], [0]),
         (NOVEL, {"momentum": 0.9}, ["optimizer"], ["sgd"]),
-        (NOVEL, {"weight_decay": 0.1}, ["optimizer"], ["adamw"]),
         (NOVEL, {"embedding": 0, "epochs": 20}, ["input_dropout"], [0]),
         (NOVEL, {"tied": True, "hidden": 48}, MODEL, (48, 48)),
         (NOVEL, {"tied": True, "embedding": 100}, MODEL, (100, 100)),

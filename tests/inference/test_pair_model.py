@@ -64,11 +64,8 @@ NO_PAIR = "a pair is a tuple of a source and a target, got"
     [
         (lambda: Translating(beams=0), "beams must be 1 or more, got 0"),
         (lambda: Translating(beams=257), "beams must be 256 or less, got 257"),
-        (lambda: Translating(beams=2, n=3), "n must not exceed beams, got n 3 and 2 beams"),
-        (lambda: Translating(length_penalty=-1), "length penalty must be a number from 0 to 10"),
         (lambda: Translating(length_penalty=math.nan), "length penalty must be a number from 0"),
         (lambda: copying().translate("ab"), "texts to translate must be a list of str, got 'ab'"),
-        (lambda: copying().translate(["a", " "]), "a text to translate must have a symbol or more"),
         (lambda: copying().translate(["a\tb"]), "must be one line without tabs"),
         (lambda: copying().translate(["a\nb"]), "must be one line without tabs"),
         (lambda: copying().translate(["\ud800"]), "must not contain half a surrogate pair"),
@@ -77,7 +74,6 @@ NO_PAIR = "a pair is a tuple of a source and a target, got"
         (lambda: copying().evaluate("test.tsv"), NO_PAIR),  # type: ignore[arg-type]
         (lambda: copying().evaluate([("a", "a"), ("a",)]), NO_PAIR),  # type: ignore[list-item]
         (lambda: copying().evaluate([("a", " ")]), NO_PAIR),
-        (lambda: copying().evaluate([(3, "a")]), NO_PAIR),  # type: ignore[list-item]
         (lambda: copying().evaluate([("a", "a\tb")]), "a text of a pair must be one line without"),
         (lambda: broken().translate(["a"]), "the weights of this model are broken"),
         (lambda: broken().evaluate([("a", "a")]), "the weights of this model are broken"),

@@ -19,7 +19,6 @@ from elman.training.workers.processes import TreeSum, Workers
             {"rnn.a_l0": (9,), "rnn.b_l1": (9,), "c": (2, 3)},
             [({"c"}, 18, 24), ({"rnn.b_l1"}, 9, 18)],
         ),
-        ({"a": (1,), "b": (5,), "c": (3,), "d": (3,)}, [({"c", "d"}, 6, 12)]),
         ({"a": (9,)}, []),  # something is left for the exchange
         (  # what lies below an embedding is sent in parts of its own
             {"rnn.0": (9,), "rnn.1": (4,), "rnn.2": (4,), "embedding.weight": (9,), "b": (8,)},
