@@ -71,6 +71,9 @@ def test_a_store_of_byte_pairs_is_trained_on_as_its_text(tmp_path: Path) -> None
     ("given", "message"),
     [
         ({"momentum": 0.9, "weight_decay": 0.1}, "weight decay requires adamw"),
+        ({"tied": True, "embedding": 0}, "tied weights require an embedding"),
+        ({"dropout": 0.5, "layers": 1}, "dropout requires two layers or more"),
+        ({"input_dropout": 0.5, "embedding": 0}, "input dropout requires an embedding"),
         ({"lines": True, "batching": "contiguous"}, "lines= requires random batching"),
         ({"split": "0.5,0.5", "val": "other.txt"}, "with a validation file, the text must be used"),
     ],
