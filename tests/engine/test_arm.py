@@ -15,12 +15,7 @@ from elman.kernels.codegen.processor import (
 from elman.kernels.codegen.tile_types import TileShape
 from elman.numba import fastest_precision
 from tests.emulation.inner_loops import (
-    FLOATS,
-    PAIRS,
     REGISTERS,
-    inner_loop,
-    registers_of,
-    sums_of,
 )
 
 NEON = TileShape(8, 2, 4)
@@ -61,35 +56,3 @@ def test_bfloat16_is_used_where_the_processor_has_it(arm: Any, name: str, has: b
     assert not multiplies_pairs(16)
     assert instructions() == ("NEON with bfloat16" if has else "NEON")
     assert fastest_precision() == "single"  # an instruction multiplies one half of the pairs
-
-
-def test_features_selected_by_hand_count_instead_of_the_name(
-    arm: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    arm("neoverse-v2")
-    monkeypatch.setattr(processor.numba.config, "CPU_FEATURES", "+neon")
-    assert not multiplies_pairs(4)
-    monkeypatch.setattr(processor.numba.config, "CPU_FEATURES", "+neon,+bf16")
-    assert multiplies_pairs(4)
-
-
-@pytest.mark.parametrize("turned", [False, True])
-@pytest.mark.parametrize("name", ["apple-m1", "neoverse-v2", "cortex-a72"])
-@pytest.mark.parametrize("shape", [NEON, TileShape(7, 2, 4), NEON.single], ids=str)
-def test_the_inner_loop_keeps_its_sums_in_registers(
-    shape: TileShape, name: str, turned: bool
-) -> None:
-    code = inner_loop(shape, FLOATS, name, turned)
-    parts = 4 if shape.rows == 1 else 1
-    assert sums_of(code) == parts * shape.rows * shape.vectors
-    assert len(registers_of(code)) <= REGISTERS
-    assert not any("[sp" in line or line.startswith("st") for line in code)
-
-
-@pytest.mark.parametrize("name", sorted(ARM_WITH_BFLOAT16))
-def test_pairs_are_multiplied_by_instructions_for_bfloat16(name: str) -> None:
-    code = inner_loop(NEON, PAIRS, name, native=True)
-    names = [line.split()[0] for line in code]
-    assert names.count("bfmlalt") == names.count("bfmlalb") == NEON.rows * NEON.vectors
-    assert "fmla" not in names
-    assert "fmla" in " ".join(inner_loop(NEON, PAIRS, "apple-m1"))

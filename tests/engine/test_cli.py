@@ -62,15 +62,6 @@ def test_without_compiling_there_is_no_engine(
     )
 
 
-def test_settings_of_numba_in_the_current_folder_are_not_read(
-    elman_process: Command, story: Path, tmp_path: Path
-) -> None:
-    (tmp_path / ".numba_config.yaml").write_text("cache_dir: kept\ndisable_jit: 1\n")
-    done = elman_process("train", story, *ONCE, "--out", "run")
-    assert done.returncode == 0, done.stderr
-    assert not (tmp_path / "kept").exists()
-
-
 def test_where_no_thread_can_be_started_training_goes_on(story: Path, tmp_path: Path) -> None:
     code = """if True:
         import threading

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,12 +11,9 @@ from typing import Any
 import pytest
 
 from elman import numba as engine
-from elman.errors import ElmanError
-from elman.experiments import speed
 from elman.kernels.codegen import cache
 from elman.kernels.host import compiling
 from elman.model.weights import Architecture, initial
-from elman.training.callback import Callback
 
 WRITING = """
 import logging, sys
@@ -45,19 +41,6 @@ def test_a_process_that_writes_and_scores_finds_the_kernels_compiled(tmp_path: P
         [sys.executable, "-c", WRITING], env=env, check=True, capture_output=True, text=True
     )
     assert written.stdout == ""
-
-
-def test_it_waits_before_it_compiles_what_the_end_needs(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[str] = []
-
-    def note(name: str) -> Any:
-        return lambda *_: calls.append(name)
-
-    for name in ("compile_backward", "load", "losses", "generate"):
-        monkeypatch.setattr(compiling.Engine, name, note(name))
-    monkeypatch.setattr(sys, "stdin", SimpleNamespace(readline=note("waits")))
-    compiling.compile_kernels(Architecture("rnn", 11, 70), "single", 1)
-    assert calls == ["compile_backward", "waits", "load", "losses", "generate"]
 
 
 @pytest.fixture(autouse=True)
@@ -106,25 +89,14 @@ def test_a_training_starts_it_once_and_only_if_a_kernel_is_missing(
     assert command[-5:] == ["gru", "single", "11", "65", "4"]
 
 
-def test_the_speed_is_measured_with_kernels_for_its_own_batches(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    compiled: list[int] = []
-    monkeypatch.setattr(
-        engine.RNNLM, "compile", lambda model, batch, training=True: compiled.append(batch)
-    )
-    speed.operations_per_second(engine, "single")
-    assert {*compiled} == {speed.BATCH}
-
-
 def miss() -> None:
     """Two kernels that have to be compiled."""
     for function in (lambda: 1, lambda: 2):
         cache.kernel(function).compile(())
 
 
-@pytest.mark.parametrize("cause", ["one core", "no cache", "no interpreter", "frozen"])
-def test_without_a_core_a_cache_or_an_interpreter_it_is_not_started(
+@pytest.mark.parametrize("cause", ["one core", "no cache", "no interpreter", "frozen", "no thread"])
+def test_without_a_core_a_cache_an_interpreter_or_a_thread_it_is_not_started(
     cause: str, started: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if cause == "one core":
@@ -133,27 +105,18 @@ def test_without_a_core_a_cache_or_an_interpreter_it_is_not_started(
         monkeypatch.setattr(compiling, "folder", lambda: None)
     elif cause == "no interpreter":
         monkeypatch.setattr(sys, "executable", None)
-    else:
+    elif cause == "frozen":
         monkeypatch.setattr(sys, "frozen", True, raising=False)
+    else:
+
+        def refuse() -> None:
+            raise RuntimeError("can't start new thread")
+
+        monkeypatch.setattr(compiling, "Thread", lambda **_: SimpleNamespace(start=refuse))
     other = second_process()
     other.start()
     other.wait()
     assert started == []
-
-
-@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
-def test_an_interpreter_that_cannot_be_started_is_no_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(compiling, "thread_count", lambda parts: parts)
-    monkeypatch.setattr(sys, "executable", str(tmp_path / "missing"))
-    other = second_process()
-    other.start()
-    other.wait()
-    assert other.has_compiled.is_set()
-    for thread in threading.enumerate():
-        if thread.name == "elman compiling":
-            thread.join()
 
 
 @pytest.fixture
@@ -170,14 +133,6 @@ def interpreter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[st
     return script
 
 
-def test_a_process_that_fails_is_not_waited_for(interpreter: Callable[[str], None]) -> None:
-    interpreter("exit 1")
-    other = second_process()
-    other.start()
-    other.wait()
-    assert other.has_compiled.is_set()
-
-
 def test_a_process_that_hangs_is_waited_for_some_time(
     interpreter: Callable[[str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -192,62 +147,6 @@ def test_a_process_that_hangs_is_waited_for_some_time(
     monkeypatch.setattr(compiling, "PATIENCE", 60)
     other.wait()
     assert other.has_compiled.is_set()
-
-
-def test_a_process_that_waits_proceeds_after_some_time(
-    interpreter: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The training may have been interrupted, in a program that goes on."""
-    interpreter("echo compiled; read line")
-    monkeypatch.setattr(compiling, "PATIENCE", 0.01)
-    other = second_process()
-    other.start()
-    assert other._thread is not None
-    other._thread.join(60)
-    assert not other._thread.is_alive()
-
-
-@pytest.mark.parametrize("measures", [False, True])
-def test_nothing_is_compiled_beside_a_measurement(
-    measures: bool,
-    interpreter: Callable[[str], None],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """The second process would take half of the speed. It goes on after the measurement."""
-    os.mkfifo(tmp_path / "pipe")
-    interpreter(f"echo compiled; read line; echo proceeded > {tmp_path / 'pipe'}")
-    monkeypatch.setattr(engine.RNNLM, "compile", lambda model, batch, training=True: miss())
-    proceeds = []
-
-    class Noting(Callback):
-        def after_update(self, trainer: Any) -> None:
-            proceeds.append(trainer._second_process is None)
-
-    if not measures:
-        monkeypatch.setattr(engine.Trainer, "compiles_beside", property(lambda _: True, ignore))
-    probe = speed.Probe(engine, 0, {}, updates=2)
-    trainer, _ = probe.train(Architecture("rnn", 11, 70), 1, 1, Noting())
-    assert proceeds == [not measures] * 2
-    assert trainer._second_process is None
-    assert (tmp_path / "pipe").read_text() == "proceeded\n"
-
-
-def ignore(*_: object) -> None:
-    """Set nothing."""
-
-
-def test_without_another_thread_it_is_not_started(
-    started: list[Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse() -> None:
-        raise RuntimeError("can't start new thread")
-
-    monkeypatch.setattr(compiling, "Thread", lambda **_: SimpleNamespace(start=refuse))
-    other = second_process()
-    other.start()
-    other.wait()
-    assert not other.has_compiled.is_set()
 
 
 COMPILING_AHEAD = """
@@ -280,11 +179,3 @@ def test_a_training_compiles_what_a_second_process_does_not(
     names = [name.rpartition(".")[2] for name in found.stdout.split()]
     wanted = [f"run_{kind}", "open_queue"]
     assert names == [*wanted, *([f"run_{kind}_backward", "run"] if fails else [])]
-
-
-def test_nothing_is_started_after_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    started: list[str] = []
-    with pytest.raises(ElmanError), cache.when_missing(lambda: started.append("one")):
-        raise ElmanError("the training does not begin")
-    miss()
-    assert started == []

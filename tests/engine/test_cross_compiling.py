@@ -14,7 +14,7 @@ from numba.core.registry import cpu_target
 from elman.kernels.codegen.cache import _Cache, read
 from elman.kernels.codegen.work_queue import empty_queue, open_queue
 from tests.emulation import arm, cross_compiling
-from tests.emulation.cross_compiling import compile_outside, pytest_configure
+from tests.emulation.cross_compiling import compile_outside
 
 ELF_MACHINE = slice(18, 20)  # bytes of a file's header
 AARCH64 = 183
@@ -39,27 +39,6 @@ def test_a_kernel_for_this_processor_runs(cache: _Cache) -> None:
     assert queue.next[0] == 0
 
 
-def test_a_kernel_that_is_not_in_the_cache_is_compiled_outside(
-    cache: _Cache, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(_Cache, "load_overload", _Cache.load_overload)
-    pytest_configure()
-    assert not list(cache.folder.iterdir())
-    queue = empty_queue()
-    queue.next[0] = 7
-    loaded = cache.load_overload((numba.typeof(queue),), cpu_target.target_context)
-    loaded.entry_point(queue)
-    assert queue.next[0] == 0
-
-
-def test_a_compiler_with_other_versions_is_a_message(
-    cache: _Cache, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(cross_compiling, "versions", lambda: ("3.13", "0.1", "0.1", "0.1"))
-    assert not compile_outside(cache.name, (numba.typeof(empty_queue()),))
-    assert "versions differ" in capsys.readouterr().err
-
-
 def test_a_kernel_for_an_arm_processor_has_its_machine_code(
     cache: _Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -74,10 +53,3 @@ def test_a_kernel_for_an_arm_processor_has_its_machine_code(
     (*_, (triple, processor, _)), ((_, _, (code, _)), *_) = pickle.loads(read(path))
     assert (triple, processor) == ("aarch64-unknown-linux-gnu", "cortex-a72")
     assert int.from_bytes(code[ELF_MACHINE], "little") == AARCH64
-
-
-def test_a_kernel_that_does_not_exist_is_a_message(
-    cache: _Cache, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert not compile_outside("none", ())
-    assert "none is not compiled outside" in capsys.readouterr().err

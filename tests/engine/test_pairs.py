@@ -5,17 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 from numba import njit
-from numba.core.errors import TypingError
 
 from elman.kernels.codegen import bfloat16 as pairs
 from elman.kernels.codegen import processor
 from elman.kernels.codegen.bfloat16 import store_pairs, store_row_pairs
 from elman.kernels.codegen.tile_types import TileShape, at, transposed_at
 from elman.kernels.codegen.tiles import SINGLE_ROW_SUMS, load, mm, store
-from elman.kernels.host.arrays import DropoutMasks
-from elman.kernels.host.engine import Engine
-from elman.model.options import ModelOptions
-from elman.model.weights import Architecture, initial
 from tests import bfloat16
 from tests.bfloat16 import nearest
 from tests.engine.tiles import SHAPES, normal
@@ -79,20 +74,6 @@ def test_a_product_of_pairs_is_that_of_rounded_numbers_to_the_bit(S: TileShape, 
     np.testing.assert_array_equal(out[S.rows :], wanted)
 
 
-def test_factors_that_are_not_finite_reach_the_sums(S: TileShape) -> None:
-    @njit
-    def product(S, x, left, right, out):  # type: ignore[no-untyped-def]
-        tile = mm(load(S, at(x, 0, 0)), at(left, 0, 0), at(right, 0, 0), len(right))
-        store(tile, at(out, 0, 0))
-
-    left, right = normal(S.rows, 8), normal(8, S.width)
-    left[0, 3], left[-1, 6], right[5, 1] = np.inf, -np.inf, np.nan
-    out, right_pairs = np.zeros((S.rows, S.width), np.float32), paired(right.T).T
-    product(S, np.zeros_like(out), paired(left), np.ascontiguousarray(right_pairs), out)
-    with np.errstate(invalid="ignore"):
-        np.testing.assert_allclose(out, nearest(left) @ nearest(right), rtol=1e-5, atol=1e-5)
-
-
 def stored(S: TileShape, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Pairs along the rows of x, and of its rows if a tile has an even number of them."""
     along = np.zeros((len(x), S.width // 2), np.uint32)
@@ -131,55 +112,6 @@ def test_numbers_are_rounded_to_the_nearest_when_they_are_stored(S: TileShape) -
     np.testing.assert_array_equal(along, joined(rounded(x)))
     if S.rows % 2 == 0:
         np.testing.assert_array_equal(down, of_two_rows(rounded(x)))
-
-
-def test_weights_are_rounded_in_the_same_way() -> None:
-    arch = Architecture("gru", 333, 137, 1, 35)
-    values = {
-        name: bfloat16.numbers(value.size).reshape(value.shape)
-        for name, value in initial(arch).items()
-    }
-    made = Engine(arch, options=ModelOptions(precision="bf16"))
-    made.load(values)
-    ids = np.zeros((1, 2), np.int32)
-    made.loss(ids, ids, (), DropoutMasks(), training=True)
-    packed, W = made.layout.packed, np.zeros((334, 138), np.float32)  # whole pairs
-    W[:333, :137] = values["linear.weight"]
-    np.testing.assert_array_equal(packed.W_out[:333, :69], joined(rounded(W))[:333])
-    np.testing.assert_array_equal(packed.W_out_back[:167, :138], of_two_rows(rounded(W)))
-    width = made.layout.width
-    W[:137, :137] = values["rnn.weight_hh_l0"][:137]
-    np.testing.assert_array_equal(packed.W_hh[0, 0, :69], joined(rounded(W[:width])).T)
-    np.testing.assert_array_equal(
-        packed.W_hh_back[0, 0, :68], of_two_rows(rounded(W[:136]))[:, :width]
-    )
-
-
-def test_pairs_are_multiplied_with_pairs_and_kept_as_32_bit_integers(S: TileShape) -> None:
-    @njit
-    def mixed(S, x, left, right):  # type: ignore[no-untyped-def]
-        mm(load(S, at(x, 0, 0)), at(left, 0, 0), at(right, 0, 0), len(right))
-
-    @njit
-    def in_floats(S, x):  # type: ignore[no-untyped-def]
-        store_pairs(load(S, at(x, 0, 0)), at(x, 0, 0))
-
-    x, y = normal(S.rows, S.width), np.zeros((4, S.width), np.uint32)
-    with pytest.raises(
-        TypingError, match="a product takes floats or pairs, got float32 and uint32"
-    ):
-        mixed(S, x, x, y)
-    with pytest.raises(TypingError, match="pairs must be 32-bit unsigned integers, got float32"):
-        in_floats(S, x)
-
-
-def test_pairs_of_rows_need_an_even_number_of_them() -> None:
-    @njit
-    def odd(S, x, out):  # type: ignore[no-untyped-def]
-        store_row_pairs(load(S, at(x, 0, 0)), at(out, 0, 0))
-
-    with pytest.raises(TypingError, match="need a tile with an even number of rows"):
-        odd(TileShape(7, 2, 16), normal(7, 32), np.zeros((4, 32), np.uint32))
 
 
 def test_a_processor_that_is_to_be_treated_as_any_has_no_instructions_for_pairs(

@@ -1,6 +1,7 @@
 """The hand-written gradients are right, and the model trains and carries its state."""
 
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from elman.errors import ElmanError
-from elman.inference import evaluation, language_model
+from elman.inference import evaluation
 from elman.model import weights
 from elman.model.cells import CELLS
 from elman.model.weights import Architecture
@@ -32,28 +33,32 @@ def batch(arch: Architecture, steps: int = 6, rows: int = 3) -> tuple[np.ndarray
     return ids[:, :-1], ids[:, 1:]
 
 
-@pytest.mark.parametrize("arch", ARCHITECTURES, ids=str)
-def test_gradients_are_those_of_finite_differences(arch: Architecture) -> None:
-    model, (X, Y) = double(arch), batch(arch)
-    model.train()
-    model.loss(model(X), Y)
-    model.backward()
+def assert_gradients_of(model: RNNLM, arch: Architecture, loss: Callable[[], float]) -> None:
+    """The gradients are those of finite differences of the loss."""
     assert model.gradients.keys() == model.parameters.keys()
-    model.eval()
     held = CELLS[arch.cell].redundant_bias(arch.hidden)
     for name, value in model.parameters.items():
         numeric = np.empty_like(value)
         for index in np.ndindex(value.shape):
             before, width = value[index], 1e-5
             value[index] = before + width
-            above = model.loss(model(X), Y)
+            above = loss()
             value[index] = before - width
-            below = model.loss(model(X), Y)
+            numeric[index] = (above - loss()) / (2 * width)
             value[index] = before
-            numeric[index] = (above - below) / (2 * width)
         if "bias_hh" in name:
             numeric[held] = 0  # kept at its value
         np.testing.assert_allclose(model.gradients[name], numeric, rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES, ids=str)
+def test_gradients_are_those_of_finite_differences(arch: Architecture) -> None:
+    model, (X, Y) = double(arch), batch(arch)
+    model.train()
+    model.loss(model(X), Y)
+    model.backward()
+    model.eval()
+    assert_gradients_of(model, arch, lambda: float(model.loss(model(X), Y)))
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES, ids=str)
@@ -65,27 +70,12 @@ def test_logits_do_not_depend_on_how_a_text_is_split(arch: Architecture) -> None
     np.testing.assert_allclose(np.concatenate([first, rest], 1), whole, rtol=1e-12)
 
 
-@pytest.mark.parametrize("layer", [RNN, GRU, LSTM])
-def test_ids_stand_for_one_hot_vectors(layer: type[RNN]) -> None:
-    ids = np.random.default_rng(0).integers(0, 7, (6, 3))
-    rnn = layer(7, 5)
-    by_id, _ = rnn(ids)
-    by_vector, _ = rnn(np.eye(7, dtype=np.float32)[ids])
-    np.testing.assert_allclose(by_id, by_vector, rtol=1e-5, atol=1e-6)
-
-
 def test_shapes_are_the_documented_ones() -> None:
     outputs, (H, C) = LSTM(7, 5, num_layers=2)(np.zeros((6, 3, 7), np.float32))
     assert (outputs.shape, H.shape, C.shape) == ((6, 3, 5), (2, 3, 5), (2, 3, 5))
     logits = RNNLM(GRU(7, 5), 7)(np.zeros((3, 6), int))
     assert logits.shape == (3, 6, 7)
     assert logits.dtype == np.float32
-
-
-def test_evaluation_keeps_nothing_for_a_backward_pass() -> None:
-    rnn = RNN(7, 5)
-    rnn(np.zeros((6, 3), int))
-    assert rnn._memos == {}
 
 
 class Bowl:
@@ -99,16 +89,7 @@ class Bowl:
         return {"w": self.parameters["w"].copy()}
 
 
-def test_sgd_with_momentum_takes_the_textbooks_steps() -> None:
-    model = Bowl()
-    optimizer = SGD(model, lr=0.1, momentum=0.5)  # type: ignore[arg-type]
-    optimizer.step()
-    np.testing.assert_allclose(model.parameters["w"], [0.9, -1.8])
-    optimizer.step()  # velocity 0.5 * 1 + 0.9
-    np.testing.assert_allclose(model.parameters["w"], [0.76, -1.52])
-
-
-def test_sgd_keeps_what_it_needs_with_momentum_and_nothing_without() -> None:
+def test_sgd_takes_the_textbooks_steps_and_keeps_what_it_needs_with_momentum() -> None:
     model = Bowl()
     optimizer = SGD(model, lr=0.1)  # type: ignore[arg-type]
     optimizer.step()
@@ -118,12 +99,8 @@ def test_sgd_keeps_what_it_needs_with_momentum_and_nothing_without() -> None:
     optimizer.step()
     np.testing.assert_allclose(model.parameters["w"], [0.81, -1.62])
     assert [*optimizer.kept()] == ["velocity"]
-
-
-def test_the_first_step_of_adam_is_the_learning_rate() -> None:
-    model = Bowl()
-    Adam(model, lr=0.1).step()  # type: ignore[arg-type]
-    np.testing.assert_allclose(model.parameters["w"], [0.9, -1.9], rtol=1e-6)
+    optimizer.step()  # velocity 0.5 * 0.9 + 0.81
+    np.testing.assert_allclose(model.parameters["w"], [0.684, -1.368])
 
 
 def test_weight_decay_is_a_share_of_the_weight_and_no_part_of_the_gradient() -> None:
@@ -185,45 +162,20 @@ def test_clipping_bounds_the_norm_and_leaves_small_gradients_alone() -> None:
     assert norm == pytest.approx(0.01)
 
 
-def test_scores_do_not_depend_on_the_length_of_the_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    arch = ARCHITECTURES[0]
-    model, ids = double(arch), np.random.default_rng(0).integers(0, arch.vocab, 100)
-    whole = np.concatenate(list(language_model.score(model, ids)))
-    monkeypatch.setattr(language_model, "CHUNK", 7)
-    pieces = np.concatenate(list(language_model.score(model, ids)))
-    assert len(whole) == 99
-    np.testing.assert_allclose(pieces, whole, rtol=1e-12)
-
-
-def test_the_same_seed_gives_the_same_numbers(story: Path) -> None:
-    def losses(seed: int) -> list[float]:
-        data = TextFile(str(story), 8, 16, seed=seed)
-        arch = Architecture("lstm", len(data.vocab), 8)
-        trainer = Trainer(2)
-        trainer.fit(build(arch, weights.initial(arch, seed), lr=1.0), data)
-        return [epoch.train_loss for epoch in trainer.history]
-
-    assert losses(0) == losses(0) != losses(1)
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"lr": float("nan")}, "lr must be a finite number above 0"),
-        ({"lr": None}, "lr must be a finite number above 0, got None"),
         ({"lr": 0.0}, "lr must be a finite number above 0"),
         ({"optimizer": "lion"}, "optimizer must be sgd, adam or adamw"),
         ({"momentum": 1.0}, "momentum must be"),
-        ({"momentum": 0.9, "optimizer": "adam"}, "momentum requires sgd"),
         ({"momentum": 0.9, "optimizer": "adamw"}, "momentum requires sgd"),
         ({"weight_decay": -0.1, "optimizer": "adamw"}, "weight decay must be a finite number"),
-        ({"weight_decay": float("inf"), "optimizer": "adamw"}, "weight decay must be a finite"),
         ({"weight_decay": 0.1, "optimizer": "adam"}, "weight decay requires adamw"),
         ({"embedding_size": -1}, "embedding must be 0 or more"),
+        ({"precision": "half"}, "precision must be single or bf16"),
+        ({"precision": "bf16"}, "must have the same precision"),
     ],
 )
 def test_settings_out_of_bounds_are_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(ElmanError, match=message):
         RNNLM(RNN(7, 5), 7, **options)  # type: ignore[arg-type]
-    with pytest.raises(ElmanError, match="nonlinearity must be tanh or relu"):
-        RNN(7, 5, nonlinearity="cosine")
