@@ -15,7 +15,9 @@ from elman.kernels.codegen.processor import (
 from elman.kernels.codegen.tile_types import TileShape
 from elman.numba import fastest_precision
 from tests.emulation.inner_loops import (
+    PAIRS,
     REGISTERS,
+    inner_loop,
 )
 
 NEON = TileShape(8, 2, 4)
@@ -56,3 +58,11 @@ def test_bfloat16_is_used_where_the_processor_has_it(arm: Any, name: str, has: b
     assert not multiplies_pairs(16)
     assert instructions() == ("NEON with bfloat16" if has else "NEON")
     assert fastest_precision() == "single"  # an instruction multiplies one half of the pairs
+
+
+@pytest.mark.parametrize("name", sorted(ARM_WITH_BFLOAT16))
+def test_pairs_are_multiplied_by_instructions_for_bfloat16(name: str) -> None:
+    code = inner_loop(NEON, PAIRS, name, native=True)
+    names = [line.split()[0] for line in code]
+    assert names.count("bfmlalt") == names.count("bfmlalb") == NEON.rows * NEON.vectors
+    assert "fmla" not in names

@@ -1,6 +1,5 @@
 """The command line on the engine, which is its default."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -60,33 +59,6 @@ def test_without_compiling_there_is_no_engine(
     assert done.stderr == (
         "elman: elman.numba requires compiled code, got NUMBA_DISABLE_JIT: unset it\n"
     )
-
-
-def test_where_no_thread_can_be_started_training_goes_on(story: Path, tmp_path: Path) -> None:
-    code = """if True:
-        import threading
-
-        def start(thread):
-            raise RuntimeError("can't start new thread")
-
-        threading.Thread.start = start
-        from elman import cli
-        cli.main()
-    """
-    for words in (
-        ("train", story, *ONCE, "--out", "run"),
-        ("generate", "run", "O", "On", "Once"),
-        ("prepare", story, "--tokenizer", "bpe", "--vocab-size", "300", "--out", "store"),
-    ):
-        command = [sys.executable, "-c", code, *map(str, words)]
-        done = subprocess.run(
-            command,
-            cwd=tmp_path,
-            env=os.environ | {"NUMBA_NUM_THREADS": "4", "NUMBA_CACHE_DIR": str(tmp_path)},
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stderr
 
 
 def test_a_run_takes_a_name_that_is_free_when_its_text_is_read(story: Path, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -119,25 +118,15 @@ def test_without_a_core_a_cache_an_interpreter_or_a_thread_it_is_not_started(
     assert started == []
 
 
-@pytest.fixture
-def interpreter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Have a second process run a script of the shell."""
-    monkeypatch.setattr(compiling, "thread_count", lambda parts: parts)
-
-    def script(text: str) -> None:
-        path = tmp_path / "interpreter"
-        path.write_text("#!/bin/sh\n" + text)
-        path.chmod(0o755)
-        monkeypatch.setattr(sys, "executable", str(path))
-
-    return script
-
-
 def test_a_process_that_hangs_is_waited_for_some_time(
-    interpreter: Callable[[str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     os.mkfifo(tmp_path / "pipe")
-    interpreter(f"read line < {tmp_path / 'pipe'}")
+    interpreter = tmp_path / "interpreter"
+    interpreter.write_text(f"#!/bin/sh\nread line < {tmp_path / 'pipe'}")
+    interpreter.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(interpreter))
+    monkeypatch.setattr(compiling, "thread_count", lambda parts: parts)
     monkeypatch.setattr(compiling, "PATIENCE", 0.01)
     other = second_process()
     other.start()

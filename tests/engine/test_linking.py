@@ -1,4 +1,4 @@
-"""Kernels are compiled as a whole, and take named tuples of arrays by their address."""
+"""Kernels are compiled as a whole, or function by function where Numba cannot."""
 
 import os
 import subprocess

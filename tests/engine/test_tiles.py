@@ -1,4 +1,4 @@
-"""Kernels do with tiles what NumPy does with matrices."""
+"""Functions and deep products of tiles are NumPy's, within rounding."""
 
 from typing import Any
 
