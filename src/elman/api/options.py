@@ -33,7 +33,7 @@ class TrainOptions(TypedDict, total=False):
     pairs: bool | None
     """Learn the target after the tab of each line from the source before it."""
     target_tokenizer: str | None
-    """char, word or bpe. [default: as --tokenizer]"""
+    """char, word or bpe. [default: as the tokenizer]"""
     attention: str | None
     """additive or none: what the decoder reads. [default: additive for pairs]"""
     cell: str | None

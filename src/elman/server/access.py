@@ -111,6 +111,8 @@ class ServerOptions(Limits):
     )
 
     def __post_init__(self) -> None:
+        if isinstance(self.allowed_host, str):
+            object.__setattr__(self, "allowed_host", (self.allowed_host,))
         super().__post_init__()
         self.access()
 
