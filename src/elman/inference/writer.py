@@ -91,7 +91,7 @@ class Writer:
         ids, state = self._last
         decoder = Decoder(self._codec)
         decoder.state = state
-        places = decoder.places(ids)
+        places = decoder.places(map(self._codec.raw, ids))
         if self._finder.found:
             places = places[: 1 + sum(end < self._finder.end for _, end in places)]
         return places
@@ -144,10 +144,10 @@ class Decoder:
     def state(self, state: Any) -> None:
         self._decoder.setstate(state)
 
-    def places(self, ids: Iterable[int]) -> list[tuple[int, int]]:
-        """Read the next ids: number of characters before each, and up to its end."""
+    def places(self, tokens: Iterable[bytes]) -> list[tuple[int, int]]:
+        """Read the bytes of the next tokens: characters before each, and up to its end."""
         found, before = list[tuple[int, int]](), 0
-        for raw in map(self._raw, ids):
+        for raw in tokens:
             text, skipped = self.token(raw)
             found.append((before + skipped, before + len(text)))
             before += len(text)

@@ -63,12 +63,7 @@ class ReadPrompt:
 
     def offsets(self) -> list[int]:
         """Number of characters before each token, including unknown ones."""
-        decoder, found, before = Decoder(self._codec), list[int](), 0
-        for raw in self._tokens():
-            text, skipped = decoder.token(raw)
-            found.append(before + skipped)
-            before += len(text)
-        return found
+        return [start for start, _ in Decoder(self._codec).places(self._tokens())]
 
     def _tokens(self) -> list[bytes]:
         """The bytes of each token, as in the text."""
