@@ -3,15 +3,13 @@
 import inspect
 import re
 import shlex
-import signal
-import sys
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 import elman
-from elman import cli, errors
+from elman import errors
 from elman.errors import ElmanError
 from elman.experiments import compare
 from elman.experiments.choice import settled
@@ -21,6 +19,7 @@ from elman.model import weights
 from elman.model.weights import Architecture
 from elman.runs import run, run_folder
 from elman.runs.settings import Settings
+from tests.conftest import CommandIn
 from tests.copying import codec_of
 
 REFUSALS = Path(__file__).with_name("refusals.md").read_text(encoding="utf-8")
@@ -67,18 +66,28 @@ def test_every_class_is_in_the_table_with_its_exit_code() -> None:
     assert all(issubclass(kind, ElmanError) for kind in CLASSES)
 
 
+FILES = {
+    "story.txt": "Once upon a time, said he. \n" * 30,
+    "empty.txt": "",
+    "short.txt": "too short a text.",
+    "plurals.tsv": "cat\tcats\ndog\tdogs\n",
+    "empty.py": "import elman",
+    "folder/empty.txt": "",
+    "runs/kjv/config.json": "{}",
+    "runs/begun/training.json": "{}",
+}
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a run, and with texts that can serve and that cannot."""
+    """A folder with runs, and with texts that can serve and that cannot."""
     folder = tmp_path_factory.mktemp("errors")
-    (folder / "story.txt").write_text("Once upon a time, said he. \n" * 30)
-    (folder / "empty.txt").write_text("")
-    (folder / "short.txt").write_text("too short a text.")
+    for name, content in FILES.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(content)
     (folder / "latin.txt").write_bytes(b"caf\xe9")
-    (folder / "folder").mkdir()
-    settings = Settings(
-        text=str(folder / "story.txt"), hidden=4, seq_len=8, batch_size=16, epochs=1
-    )
+    story = str(folder / "story.txt")
+    settings = Settings(text=story, hidden=4, seq_len=8, batch_size=16, epochs=1)
     training = Training(settled(settings))
     training.fit()
     with atomic.new_folder(folder / "run") as part:
@@ -91,22 +100,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(("command", "message"), rows(2), ids=[row[0] for row in rows(2)])
-def test_a_command_is_refused_with_its_message(
-    made: Path,
-    command: str,
-    message: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+def test_a_command_is_refused_in_one_line_with_its_message(
+    made: Path, command: str, message: str, elman_in: CommandIn
 ) -> None:
     before = sorted(made.rglob("*"))
-    monkeypatch.chdir(made)
-    monkeypatch.setattr(sys, "argv", shlex.split(command))
-    monkeypatch.setattr(sys.stdout, "reconfigure", lambda **_: None, raising=False)
-    monkeypatch.setattr(signal, "signal", lambda *_: None)
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert ended.value.code == 2
-    assert capsys.readouterr().err.startswith(f"elman: {message}")
+    done = elman_in(made)(*shlex.split(command)[1:])
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"elman: {message}")
+    assert done.stderr.count("\n") == 1
     assert sorted(made.rglob("*")) == before
 
 
