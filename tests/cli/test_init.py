@@ -17,6 +17,7 @@ from elman.experiments.train import Training
 from elman.files import json_files
 from elman.files.atomic import new_folder
 from elman.runs.records import RunSettings
+from elman.runs.run import read_history
 from elman.runs.settings import Settings
 from tests.conftest import BOOK, Command
 
@@ -61,49 +62,6 @@ def test_a_training_begins_with_the_weights_the_tokens_and_the_architecture_of_a
     assert len(configs[1]["training"]["init_sha256"]) == 64
 
 
-@pytest.mark.parametrize(
-    ("option", "message"),
-    [
-        ("--lines", "lines must be False, as in run, got True: leave it out"),
-        ("--tied", "tied must be False, as in run, got True: leave it out"),
-        ("--hidden=9", "hidden must be 8, as in run, got 9: leave it out"),
-        (
-            "--tokenizer=word",
-            "tokenizer must be char, since the codec has it, got 'word': leave it out",
-        ),
-        (
-            "--newlines=keep",
-            "newlines must be universal, since the codec has it, got 'keep': leave it out",
-        ),
-        ("--vocab-size=9", "vocab size is fixed, since the codec has it, got 9: leave it out"),
-    ],
-)
-@pytest.mark.parametrize("recipe", ["auto", "book"])
-def test_an_option_that_contradicts_the_run_is_refused(
-    elman: Command, run: Path, option: str, message: str, recipe: str
-) -> None:
-    words = ("--init", "run", "--recipe", recipe, "--framework", "numpy")
-    refused = elman("train", "other.txt", *words, option)
-    assert (refused.returncode, refused.stdout) == (2, "")
-    assert refused.stderr == f"elman: {message}\n"
-
-
-@pytest.mark.parametrize(
-    "texts",
-    [("run",), ("run", *FEW), ("other.txt", "run"), ("other.txt", "--val", "run")],
-    ids=["alone", "by the book", "second", "validation"],
-)
-def test_a_run_in_the_place_of_a_text_is_refused_with_what_was_meant(
-    elman: Command, run: Path, texts: tuple[str, ...]
-) -> None:
-    refused = elman("train", *texts)
-    assert (refused.returncode, refused.stdout) == (2, "")
-    assert refused.stderr == (
-        "elman: run is a run, not a text: continue an interrupted training with elman train "
-        "--resume run or start another from its weights with elman train TEXT --init run\n"
-    )
-
-
 def test_a_run_in_the_place_of_a_text_is_refused_in_terms_of_python(run: Path) -> None:
     with pytest.raises(ElmanError) as refused:
         package.train(run, minutes=0.01)
@@ -114,8 +72,7 @@ def test_a_run_in_the_place_of_a_text_is_refused_in_terms_of_python(run: Path) -
 def test_a_finished_run_is_trained_further_and_becomes_better(run: Path, story: Path) -> None:
     architecture = {"cell": "gru", "embedding": 4, "batch_size": 16}
     more = trained(small(text=str(story), init=str(run), optimizer="adam", lr=0.01, **architecture))
-    begun = float((run / "history.csv").read_text().splitlines()[-1].split(",")[2])
-    assert more.trainer.history[0].val_ppl < begun
+    assert more.trainer.history[0].val_ppl < read_history(run)[-1].val_ppl
     data = package.framework_module("numpy").TextFile(str(story), 16, 16)
     assert all(
         np.array_equal(getattr(more.data, part), getattr(data, part))
@@ -123,18 +80,40 @@ def test_a_finished_run_is_trained_further_and_becomes_better(run: Path, story: 
     )
 
 
+def test_a_rate_that_may_undo_what_a_run_has_learned_is_told_of(
+    elman: Command, run: Path, tmp_path: Path
+) -> None:
+    words = ("other.txt", "--init", "run", "--framework", "numpy", "--epochs", "3")
+    told = (
+        "init: the model of run at the learning rate of a new training: its loss rises first, "
+        "and on the test part it may end higher; compare both runs"
+    )
+    done = elman("train", *words, "--out", "second")
+    training = json.loads((tmp_path / "second" / "config.json").read_text())["training"]
+    assert training["reasons"][-1] == told
+    assert f"elman: {told}\n" in done.stderr
+    lower = elman("train", *words, "--lr", "0.001", "--out", "third")
+    assert (lower.returncode, "init: " in lower.stderr) == (0, False), lower.stderr
+
+
+def test_a_model_of_lines_is_trained_further_without_the_option(
+    elman: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "names.txt").write_text("\n".join(a + b + "na" for a in "abcdef" for b in "aeiou"))
+    first = elman("train", "names.txt", *FEW, "--lines", "--hidden", "8", "--out", "first")
+    more = elman("train", "names.txt", *FEW, "--init", "first", "--out", "more")
+    assert (first.returncode, more.returncode) == (0, 0), more.stderr
+    assert json.loads((tmp_path / "more" / "config.json").read_text())["lines"]
+    before, after = (read_history(tmp_path / name)[0].val_loss for name in ("first", "more"))
+    assert after < before
+
+
 def test_the_time_machine_has_more_epochs_too(elman: Command, tmp_path: Path) -> None:
     assert elman("train", *FEW, "--hidden", "8", "--out", "run").returncode == 0
-    refused = elman("train", "--resume", "run")
-    cure = "use elman train TEXT --init run to train its model further"
-    assert refused.stderr == f"elman: run is finished: nothing to resume; {cure}\n"
     done = elman("train", "time-machine", *FEW, "--edition", "gutenberg", "--init", "run")
     assert done.returncode == 0, done.stderr
-    rows = [
-        (folder / "history.csv").read_text().splitlines()[1].split(",")
-        for folder in (tmp_path / "run", tmp_path / "runs" / "time-machine")
-    ]
-    assert float(rows[1][1]) < float(rows[0][1])  # the perplexity in training
+    first, more = map(read_history, (tmp_path / "run", tmp_path / "runs" / "time-machine"))
+    assert more[0].train_loss < first[0].train_loss
 
 
 def test_a_training_goes_on_only_with_the_run_that_it_began_with(run: Path, story: Path) -> None:
@@ -146,15 +125,15 @@ def test_a_training_goes_on_only_with_the_run_that_it_began_with(run: Path, stor
     again.fit()
     values, same = begun.model.parameters, again.model.parameters
     assert all(np.array_equal(values[name], same[name]) for name in values)
-    elsewhere = run.with_name("elsewhere")
-    run.rename(elsewhere)
-    with pytest.raises(ElmanError, match="run no longer exists: restore it"):
-        Training.from_settings(kept)
-    for other in (begun, trained(small(text=str(story), hidden=5))):
-        with new_folder(run) as part:
-            other.write(part)
-        with pytest.raises(
-            ElmanError, match="run has changed since the training began: restore it"
-        ):
+    shutil.rmtree(run)
+    for other, fault in (
+        (None, "no longer exists"),
+        (begun, "has changed"),
+        (trained(small(text=str(story), hidden=5)), "has changed"),
+    ):
+        if other is not None:
+            shutil.rmtree(run, ignore_errors=True)
+            with new_folder(run) as part:
+                other.write(part)
+        with pytest.raises(ElmanError, match=f"run {fault}.*: restore it"):
             Training.from_settings(kept)
-        shutil.rmtree(run)

@@ -1,9 +1,7 @@
 """`elman train --log tensorboard`: a log in the run directory that TensorBoard reads."""
 
 import csv
-import os
 import re
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.cli.conftest import interrupted
 from tests.conftest import QUICK, Command
 from tests.event_logs import read_log
 
@@ -71,51 +70,41 @@ def test_a_log_is_in_bits_per_character_where_tokens_are_not_characters(
     np.testing.assert_allclose(bits, wanted, rtol=0.01)  # a part may begin within a line
 
 
-def test_a_resumed_run_goes_on_in_its_log(elman: Command, story: Path, tmp_path: Path) -> None:
-    code = "from elman.cli import main; main()"
-    words = ["train", str(story), *QUICK, *LOG, "--epochs", "40", "--out", "run"]
-    command = [sys.executable, "-c", code, *words]
-    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as training:
-        assert training.stderr is not None
-        training.stderr.readline()  # the first epoch is over
-        training.send_signal(signal.SIGTERM)
-        training.communicate()
-    assert training.returncode == 130
+def test_a_resumed_run_goes_on_in_its_log_but_through_no_link(
+    elman: Command, story: Path, tmp_path: Path
+) -> None:
+    interrupted(tmp_path, str(story), *QUICK, *LOG, "--epochs", "40", "--out", "run")
+    link = tmp_path / "run" / "tensorboard" / "elsewhere"
+    link.symlink_to(story)
+    refused = elman("train", "--resume", "run")
+    assert refused.returncode == 2
+    assert "run/tensorboard/elsewhere is a symbolic link: remove it" in refused.stderr
+    link.unlink()
     done = elman("train", "--resume", "run")
     assert done.returncode == 0, done.stderr
     assert len(list((tmp_path / "run" / "tensorboard").iterdir())) == 2
     assert_has_the_history(tmp_path / "run")
 
 
+def trained_after(code: str, folder: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
+    """A training in a process that runs some code before."""
+    command = [sys.executable, "-c", f"{code}\nfrom elman.cli import main\nmain()", "train"]
+    return subprocess.run([*command, *words], cwd=folder, capture_output=True, text=True)
+
+
 def test_without_the_option_there_is_no_log_and_no_package_is_needed(
     story: Path, tmp_path: Path
 ) -> None:
-    code = """if True:
-        import sys
-        # As if it were not installed, and nothing that it needs:
-        sys.modules["tensorboard"] = sys.modules["google"] = None
-        from elman.cli import main
-        main()
-    """
-    command = [sys.executable, "-c", code, "train", *QUICK, "--framework", "numpy"]
-
-    def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([*command, *words], cwd=tmp_path, capture_output=True, text=True)
-
-    assert run(story, "--out", "plain").returncode == 0
+    missing = "import sys; sys.modules['tensorboard'] = sys.modules['google'] = None"
+    plain = trained_after(missing, tmp_path, story, *QUICK, *LOG[:2], "--out", "plain")
+    assert plain.returncode == 0, plain.stderr
     assert not (tmp_path / "plain" / "tensorboard").exists()
-    done = run("a text that is not read before", *LOG[2:], "--out", "logged")
+    done = trained_after(missing, tmp_path, "a text that is not read before", *LOG, "--out", "log")
     assert (done.returncode, done.stdout) == (2, "")
     package, cure = done.stderr.split(" is not installed: ")
     assert package.startswith("elman: tensorboard")
     assert re.fullmatch(r"pip install \S*tensorboard\S*, or leave the log out\n", cure)
-    assert not (tmp_path / "logged").exists()
-    assert run(story, "--log", "wandb").stderr == "elman: log must be tensorboard, got 'wandb'\n"
-
-
-def test_another_log_is_refused(elman: Command, story: Path) -> None:
-    done = elman("train", story, *QUICK, "--log", "wandb")
-    assert (done.returncode, done.stderr) == (2, "elman: log must be tensorboard, got 'wandb'\n")
+    assert not (tmp_path / "log").exists()
 
 
 def test_a_training_goes_on_though_its_log_cannot_be_written(story: Path, tmp_path: Path) -> None:
@@ -126,27 +115,9 @@ def test_a_training_goes_on_though_its_log_cannot_be_written(story: Path, tmp_pa
             raise OSError(28, "No space left on device")
 
         event_file.EventFile.write = full
-        from elman.cli import main
-        main()
     """
-    words = ["train", str(story), *QUICK, *LOG, "--out", "run"]
-    command = [sys.executable, "-c", code, *words]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    done = trained_after(code, tmp_path, story, *QUICK, *LOG, "--out", "run")
     assert done.returncode == 0
     warning = "elman: cannot write run/tensorboard: No space left on device; the training continues"
     assert done.stderr.count(warning) == 1
     assert (tmp_path / "run" / "config.json").exists()
-
-
-@pytest.mark.skipif(not hasattr(os, "symlink"), reason="there are no links here")
-def test_a_resumed_training_follows_no_link_in_its_log(
-    elman: Command, story: Path, tmp_path: Path
-) -> None:
-    done = elman("train", story, *QUICK, *LOG, "--out", "run")
-    assert done.returncode == 0, done.stderr
-    run = tmp_path / "run"
-    (run / "config.json").rename(run / "training.json")
-    (run / "tensorboard" / "elsewhere").symlink_to(tmp_path / "story.txt")
-    done = elman("train", "--resume", "run")
-    assert done.returncode == 2
-    assert "run/tensorboard/elsewhere is a symbolic link: remove it" in done.stderr
