@@ -33,26 +33,21 @@ def test_a_plan_tells_memory_and_speed(elman_process: Command, story: Path, tmp_
 
 @pytest.mark.usefixtures("fixed_costs")
 @pytest.mark.parametrize(
-    ("rows", "shards"), [("2", ()), ("16", ("--shards", "2"))], ids=["rows", "shards"]
+    "more",
+    [
+        ("--batch-size", "2", "--workers", "64"),
+        ("--batch-size", "16", "--workers", "64", "--shards", "2"),
+        ("--batch-size", "3", "--partition-optimizer"),
+    ],
+    ids=["rows", "shards", "partitioned optimizer"],
 )
 def test_a_plan_tells_why_it_ends_before_the_workers_that_are_asked(
-    elman: Command, story: Path, rows: str, shards: tuple[str, ...]
+    elman: Command, story: Path, more: tuple[str, ...]
 ) -> None:
-    own = (*BOOK, "--hidden", "16", "--batch-size", rows, "--workers", "64")
-    done = elman("plan", story, *own, *shards)
+    done = elman("plan", story, *BOOK, "--hidden", "16", *more)
     assert done.returncode == 0, done.stderr
     cure = "require more --shards or a larger --batch-size"
     assert done.stdout.splitlines()[-1] == f"more than 2 workers {cure}"
-
-
-@pytest.mark.usefixtures("fixed_costs")
-def test_a_partitioned_optimizer_is_planned_for_as_many_workers_as_the_batch_has_rows(
-    elman: Command, story: Path
-) -> None:
-    own = (*BOOK, "--hidden", "16", "--batch-size", "3", "--partition-optimizer")
-    done = elman("plan", story, *own)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1].startswith("more than 2 workers require more --shards")
 
 
 @pytest.mark.usefixtures("fixed_costs")
@@ -76,30 +71,3 @@ def test_a_partitioned_optimizer_is_planned_as_it_is_trained(elman: Command, sto
     found = json.loads(done.stdout)
     one, two = found["predictions"]
     assert one["memory"]["optimizer"] == 2 * two["memory"]["optimizer"]
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (("--tokens", "1000"), "--tokens requires --vocab-size: give both"),
-        (("story.txt", "--tokens", "1000"), "--tokens conflicts with text, got story.txt"),
-        (("--tokens", "1", "--vocab-size", "9"), "tokens must be 2 or more, got 1"),
-        (("story.txt", "--workers", "0"), "workers must be 1 or more, got 0"),
-        (("story.txt", "--workers", "2000"), "workers must be 1024 or less, got 2000"),
-        (("story.txt", "--framework", "mxnet"), "a plan requires a framework with workers (numba"),
-        (("none.txt",), "there is no file none.txt"),
-        ((), "a plan requires the path of your text, or --tokens and --vocab-size"),
-        (("story.txt", *BOOK, "--batch-size", "8", "--shards", "16"), "got a batch size of 8 and"),
-        (
-            ("--lines", "--tokens", "99", "--vocab-size", "9"),
-            "--tokens conflicts with lines, got True",
-        ),
-    ],
-)
-def test_what_cannot_be_planned_is_told(
-    elman: Command, story: Path, words: tuple[str, ...], message: str
-) -> None:
-    done = elman("plan", *words)
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert done.stderr.count("\n") == 1
