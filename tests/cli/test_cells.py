@@ -68,11 +68,7 @@ def test_a_run_of_a_cell_that_is_not_registered_is_one_short_line_beside_the_oth
 @pytest.mark.parametrize(
     "words",
     [
-        ["info", "run"],
         ["generate", "run", "Once", "--tokens", "3"],
-        ["next", "run", "Once"],
-        ["score", "run", "story.txt"],
-        ["evaluate", "run", "story.txt"],
         ["compare", "run"],
         ["export", "run", "--to", "torch"],
     ],

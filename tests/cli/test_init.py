@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,38 +10,27 @@ import pytest
 from safetensors.numpy import load_file
 
 import elman as package
+from elman import Run
 from elman.errors import ElmanError
-from elman.experiments.choice import settled
-from elman.experiments.train import Training
-from elman.files import json_files
-from elman.files.atomic import new_folder
-from elman.runs.records import RunSettings
 from elman.runs.run import read_history
-from elman.runs.settings import Settings
+from tests.cli.conftest import begun
 from tests.conftest import BOOK, Command
+from tests.robustness.kills import outcome
 
 FEW = (*BOOK, "--epochs", "1", "--batch-size", "64", "--seq-len", "16", "--framework", "numpy")
+SIZES: dict[str, Any] = {"seq_len": 16, "batch_size": 16, "recipe": "book", "framework": "numpy"}
+RUN: dict[str, Any] = SIZES | {"cell": "gru", "hidden": 8, "embedding": 4, "epochs": 9}
 
 
-def small(**given: Any) -> Settings:
-    """Settings of a small model."""
-    sizes = {"hidden": 8, "seq_len": 16, "batch_size": 64, "epochs": 1, "lr": 1.0}
-    return Settings(**sizes | {"framework": "numpy"} | given)
-
-
-def trained(settings: Settings) -> Training:
-    training = Training(settled(settings))
-    training.fit()
-    return training
+def train(folder: Path, name: str, **options: Any) -> Run:
+    """A run of the story in a folder."""
+    return package.train(folder / "story.txt", out=folder / name, quiet=True, **options)
 
 
 @pytest.fixture
 def run(story: Path, tmp_path: Path) -> Path:
-    training = trained(small(text=str(story), cell="gru", embedding=4, epochs=9, batch_size=16))
-    with new_folder(tmp_path / "run") as part:
-        training.write(part)
     (tmp_path / "other.txt").write_text("said a pen, once a time on. \n" * 140)
-    return tmp_path / "run"
+    return train(tmp_path, "run", **RUN).path
 
 
 def test_a_training_begins_with_the_weights_the_tokens_and_the_architecture_of_a_run(
@@ -69,15 +57,9 @@ def test_a_run_in_the_place_of_a_text_is_refused_in_terms_of_python(run: Path) -
     assert f'with elman.train(text, init="{run}")' in str(refused.value)
 
 
-def test_a_finished_run_is_trained_further_and_becomes_better(run: Path, story: Path) -> None:
-    architecture = {"cell": "gru", "embedding": 4, "batch_size": 16}
-    more = trained(small(text=str(story), init=str(run), optimizer="adam", lr=0.01, **architecture))
-    assert more.trainer.history[0].val_ppl < read_history(run)[-1].val_ppl
-    data = package.framework_module("numpy").TextFile(str(story), 16, 16)
-    assert all(
-        np.array_equal(getattr(more.data, part), getattr(data, part))
-        for part in ("train", "val", "test")
-    )
+def test_a_finished_run_is_trained_further_and_becomes_better(run: Path, tmp_path: Path) -> None:
+    more = train(tmp_path, "more", init=run, optimizer="adam", lr=0.01, epochs=1, **SIZES)
+    assert more.history["val_ppl"][0] < read_history(run)[-1].val_ppl
 
 
 def test_a_rate_that_may_undo_what_a_run_has_learned_is_told_of(
@@ -116,24 +98,17 @@ def test_the_time_machine_has_more_epochs_too(elman: Command, tmp_path: Path) ->
     assert more[0].train_loss < first[0].train_loss
 
 
-def test_a_training_goes_on_only_with_the_run_that_it_began_with(run: Path, story: Path) -> None:
-    settings = small(text=str(story), init=str(run), cell="gru", embedding=4)
-    begun = trained(settings)
-    value = json.loads(json.dumps(asdict(begun.run_settings)))
-    kept = json_files.record(RunSettings, value, "training.json")
-    again = Training.from_settings(kept)
-    again.fit()
-    values, same = begun.model.parameters, again.model.parameters
-    assert all(np.array_equal(values[name], same[name]) for name in values)
-    shutil.rmtree(run)
-    for other, fault in (
-        (None, "no longer exists"),
-        (begun, "has changed"),
-        (trained(small(text=str(story), hidden=5)), "has changed"),
-    ):
+def test_a_training_goes_on_only_with_the_run_that_it_began_with(run: Path, tmp_path: Path) -> None:
+    further = train(tmp_path, "further", init=run, epochs=1, **SIZES)
+    smaller = train(tmp_path, "smaller", **RUN | {"hidden": 5})
+    again = begun(further.path)
+    kept = shutil.copytree(run, tmp_path / "kept")
+    for other, fault in ((None, "no longer exists"), (further, "changed"), (smaller, "changed")):
+        shutil.rmtree(run, ignore_errors=True)
         if other is not None:
-            shutil.rmtree(run, ignore_errors=True)
-            with new_folder(run) as part:
-                other.write(part)
-        with pytest.raises(ElmanError, match=f"run {fault}.*: restore it"):
-            Training.from_settings(kept)
+            shutil.copytree(other.path, run)
+        with pytest.raises(ElmanError, match=f"run (has )?{fault}.*: restore it"):
+            package.resume(again)
+    shutil.rmtree(run)
+    kept.rename(run)
+    assert outcome(package.resume(again, quiet=True).path) == outcome(further.path)

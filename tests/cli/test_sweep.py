@@ -9,11 +9,9 @@ import re
 import shlex
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,7 +21,7 @@ import pytest
 from matplotlib.figure import Figure
 
 import elman as package
-from elman.errors import ElmanError
+from elman.errors import DivergedError, ElmanError
 from elman.inference.evaluation import evaluate
 from elman.numpy import RNN, RNNLM, TextFile
 from elman.runs.settings import Settings
@@ -40,7 +38,8 @@ from elman.sweeps.sweep import (
 )
 from elman.training.callback import Callback
 from elman.training.history import Epoch
-from tests.conftest import Command, CommandIn, command_line
+from tests.cli.conftest import ELMAN
+from tests.conftest import STORY, Command, CommandIn, Done, command_line
 
 FIXED = ("--recipe", "book", "--epochs", "2", "--batch-size", "16", "--optimizer", "adam")
 SPACE = "hidden=4..16:log, layers=1..2, dropout=0..0.5, cell=gru|rnn, lr=0.001..0.1:log"
@@ -56,42 +55,34 @@ def table(folder: Path) -> list[dict[str, str]]:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("sweep")
-    (path / "story.txt").write_text("Once upon a time, said he. \n" * 143)
+    (path / "story.txt").write_text(STORY)
     return path
 
 
 @pytest.fixture(scope="module")
-def done(folder: Path) -> subprocess.CompletedProcess[str]:
+def done(folder: Path) -> Done:
     found = command_line(folder)("sweep", "story.txt", *SWEEP, "--trials", "12", "--out", "found")
     assert found.returncode == 0, found.stderr
     return found
 
 
-def test_every_trial_is_a_run(
-    elman_in: CommandIn, done: subprocess.CompletedProcess[str], folder: Path
+def test_every_trial_is_a_run_with_the_loss_that_is_told_and_stands_in_the_table(
+    done: Done, folder: Path
 ) -> None:
     rows = table(folder / "found")
     assert len(rows) == 12
-    assert {row["state"] for row in rows} <= ENDED
-    assert "pruned" in {row["state"] for row in rows}
-    runs = [f"found/trials/{row['run']}" for row in rows]
-    compared = elman_in(folder)("compare", *runs)
-    assert compared.returncode == 0, compared.stderr
-    assert all(run in compared.stdout for run in runs)
+    assert "pruned" in {row["state"] for row in rows} <= ENDED
     losses = [float(row["val_bits_per_character"]) for row in rows]
     assert losses == sorted(losses)
-    assert (folder / "found" / "history.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_the_table_has_the_losses_that_the_trials_end_with(
-    done: subprocess.CompletedProcess[str], folder: Path
-) -> None:
-    ended = re.findall(r"trial (\d{4}): ([\d.]+) bits/char", done.stderr)
+    told = dict(re.findall(r"trial (\d{4}): ([\d.]+) bits/char", done.stderr))
     assert "ended early" in done.stderr
-    losses = {row["run"]: row["val_bits_per_character"] for row in table(folder / "found")}
-    assert {run: float(loss) for run, loss in ended} == {
-        run: pytest.approx(float(loss), abs=6e-4) for run, loss in losses.items() if loss != "inf"
+    of_runs = {row["run"]: loss for row, loss in zip(rows, losses, strict=True)}
+    assert {run: float(loss) for run, loss in told.items()} == {
+        run: pytest.approx(loss, abs=6e-4) for run, loss in of_runs.items() if math.isfinite(loss)
     }
+    compared = package.compare(*(folder / "found" / "trials" / run for run in of_runs))
+    assert len(compared.to_dict()["run"]) == 12
+    assert (folder / "found" / "history.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_picture_has_the_losses_of_the_table_and_tells_pruned_trials_from_complete_ones() -> None:
@@ -152,7 +143,7 @@ def test_trials_with_other_tokens_are_compared_by_the_loss_per_character(
 
 
 def test_the_best_trial_is_repeated_by_its_command(
-    elman_in: CommandIn, done: subprocess.CompletedProcess[str], folder: Path
+    elman_in: CommandIn, done: Done, folder: Path
 ) -> None:
     best = re.search(r"^best +(.*)$", done.stdout, re.MULTILINE)
     repeat = re.search(r"^repeat +elman (.*)$", done.stdout, re.MULTILINE)
@@ -172,7 +163,7 @@ def test_a_command_says_what_defaults_depend_on() -> None:
 
 
 def test_a_sweep_that_is_interrupted_goes_on_as_if_it_had_not_been(
-    elman_in: CommandIn, done: subprocess.CompletedProcess[str], folder: Path
+    elman_in: CommandIn, done: Done, folder: Path
 ) -> None:
     """With one worker its trials are the same, too: values follow from the seed and the losses."""
     words = ("sweep", "story.txt", *SWEEP, "--trials", "12", "--out", "stopped")
@@ -188,12 +179,11 @@ def test_an_exception_in_a_trial_keeps_the_sweep_and_what_the_trial_has_trained(
     def fail(report: Report, trainer: Any) -> None:
         raise ValueError("mine")
 
-    text = "Once upon a time, said he. \n" * 143
     fixed: dict[str, Any] = {"recipe": "book", "epochs": 2, "framework": "numpy"}
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(Report, "after_epoch", fail)
     with pytest.raises(ValueError, match="mine") as raised:
-        package.sweep(text, space="hidden=4..16", trials=2, **fixed)
+        package.sweep(STORY, space="hidden=4..16", trials=2, **fixed)
     monkeypatch.undo()
     raised.value.__traceback__ = None
     gc.collect()
@@ -213,10 +203,7 @@ def await_true(condition: Callable[[], bool]) -> None:
 
 def kill_after(folder: Path, words: tuple[str, ...], trials: int) -> None:
     """Start a sweep, and kill it when it has begun so many trials."""
-    code = "from elman.cli import main; main()"
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-c", code, *words], cwd=folder, stderr=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen([*ELMAN, *words], cwd=folder, stderr=subprocess.PIPE, text=True)
     assert process.stderr
     begun = 0
     for line in process.stderr:
@@ -230,10 +217,9 @@ def kill_after(folder: Path, words: tuple[str, ...], trials: int) -> None:
 def share(folder: Path, trials: int, out: str, *more: str) -> None:
     """Have two processes work on a sweep, kill one, and see that no trial is lost."""
     words = ("sweep", "story.txt", *SWEEP, "--trials", str(trials), "--out", out, *more)
-    program = [sys.executable, "-P", "-c", "from elman.cli import main; main()"]
-    first = subprocess.Popen([*program, *words], cwd=folder, stderr=subprocess.DEVNULL)
+    first = subprocess.Popen([*ELMAN, *words], cwd=folder, stderr=subprocess.DEVNULL)
     await_true(lambda: (folder / out / "sweep.json").exists())
-    second = subprocess.Popen([*program, "sweep", "--resume", out], cwd=folder)
+    second = subprocess.Popen([*ELMAN, "sweep", "--resume", out], cwd=folder)
     await_true(lambda: len(list((folder / out / "trials").glob("*"))) >= 3)
     first.kill()
     first.wait()
@@ -248,43 +234,38 @@ def test_two_processes_work_on_a_sweep_and_one_survives(folder: Path) -> None:
     share(folder, 8, "shared")
 
 
-def test_trials_that_are_refused_are_told_and_others_go_on(
-    elman_in: CommandIn, folder: Path
+@pytest.mark.parametrize(
+    ("error", "state", "told"),
+    [
+        (ElmanError("mine"), "refused", "mine"),
+        (MemoryError(), "refused", "out of memory"),
+        (DivergedError("the loss became nan"), "diverged", None),
+    ],
+)
+def test_a_trial_that_fails_has_its_state_and_others_go_on(
+    tmp_path: Path, error: Exception, state: str, told: str | None
 ) -> None:
-    elman = elman_in(folder)
-    fixed = (*FIXED, "--framework", "numpy", "--tied", "--embedding", "8")
-    done = elman(
-        "sweep", "story.txt", *fixed, "--space", "hidden=8|16", "--trials", "6", "--out", "tied"
-    )
-    for _ in range(6):  # a trial before the first with a loss ends the command
-        if done.returncode == 0:
-            break
-        assert "is refused: tied weights require an embedding as large as" in done.stderr
-        assert "to try others, use elman sweep --resume tied" in done.stderr
-        done = elman("sweep", "--resume", "tied")
-    rows = table(folder / "tied")
-    assert len(rows) == 6
-    for row in rows:
-        assert (row["state"] == "refused") == (row["hidden"] == "16")
-
-
-def test_a_trial_that_is_out_of_memory_is_refused_and_others_go_on(folder: Path) -> None:
-    (folder / "large").mkdir()
     settings = Sweep({"text": "story.txt"}, "hidden=4|8", trials=8, seed=1)
 
     def train(given: Mapping[str, Any], path: Path, report: Callback) -> float:
         if given["hidden"] == 8:
-            raise MemoryError
+            raise error
         return 1.0
 
-    worker = Worker(folder / "large", settings)
-    for _ in range(8):  # a trial before the first with a loss ends the sweep
-        with suppress(ElmanError):
+    worker, ended = Worker(tmp_path, settings), []
+    for _ in range(8):
+        try:
             worker.run(train)
             break
-    rows = table(folder / "large")
+        except ElmanError as refused:  # before the first loss, as all others may be, too
+            ended.append(refused.in_shell())
+    cure = f"to try others, use elman sweep --resume {tmp_path}"
+    wanted = [f"trial {number:04} is refused: {told}; {cure}" for number in range(len(ended))]
+    assert ended == wanted
+    assert bool(ended) == (state == "refused")
+    rows = table(tmp_path)
     assert len(rows) == 8
-    assert {(row["state"], row["hidden"]) for row in rows} == {("complete", "4"), ("refused", "8")}
+    assert {(row["state"], row["hidden"]) for row in rows} == {("complete", "4"), (state, "8")}
 
 
 def test_a_trial_that_was_behind_when_its_process_was_killed_ends_where_it_would_have() -> None:
@@ -301,7 +282,7 @@ def test_a_trial_that_was_behind_when_its_process_was_killed_ends_where_it_would
 
 
 def test_a_lock_that_a_killed_process_has_left_holds_up_nobody(
-    elman_in: CommandIn, done: subprocess.CompletedProcess[str], folder: Path
+    elman_in: CommandIn, done: Done, folder: Path
 ) -> None:
     (folder / "found" / "journal.log.lock").symlink_to("found/journal.log")  # Optuna's
     again = elman_in(folder)("sweep", "--resume", "found")
@@ -309,60 +290,49 @@ def test_a_lock_that_a_killed_process_has_left_holds_up_nobody(
     assert again.stdout == done.stdout
 
 
-def test_a_sweep_is_not_used_up_where_its_text_is_not(
-    elman_in: CommandIn, done: subprocess.CompletedProcess[str], folder: Path, tmp_path: Path
-) -> None:
-    before = table(folder / "found")
-    elsewhere = elman_in(tmp_path)("sweep", "--resume", str(folder / "found"))
-    assert elsewhere.returncode == 2
-    assert elsewhere.stderr.startswith("elman: there is no file story.txt")
-    assert table(folder / "found") == before
-
-
 def test_a_sweep_ends_where_its_text_changes_and_goes_on_when_it_is_restored(
-    elman: Command, tmp_path: Path
+    elman: Command, elman_in: CommandIn, tmp_path: Path
 ) -> None:
     """Losses on two texts are not compared, and no trial is used up."""
-    text = tmp_path / "story.txt"
-    story = "Once upon a time, said he. \n" * 143
-    text.write_text(story)
+    text, sweep, easier = tmp_path / "story.txt", tmp_path / "sweep", "aaaa" * 1000
+    text.write_text(STORY)
     given = {"text": str(text), "framework": "numpy", "epochs": 1, "batch_size": 16}
-    settings = begin(tmp_path / "sweep", Sweep(given, "hidden=4..16", trials=3, seed=1))
+    settings = begin(sweep, Sweep(given, "hidden=4..16", trials=3, seed=1))
 
     def train(given: Mapping[str, Any], path: Path, report: Callback) -> float:
-        text.write_text("aaaa" * 1000)  # easier
+        text.write_text(easier)
         return 9.0
 
     changed = f"{text} has changed since the sweep began: restore it and resume"
     with pytest.raises(ElmanError, match=changed):
-        Worker(tmp_path / "sweep", settings).run(train)
-    resume = ("sweep", "--resume", str(tmp_path / "sweep"))
-    refused = elman(*resume)
-    assert refused.returncode == 2
+        Worker(sweep, settings).run(train)
+    refused = elman("sweep", "--resume", "sweep")
     assert refused.stderr.startswith(f"elman: {changed}")
-    assert [row["state"] for row in table(tmp_path / "sweep")] == ["complete"]
-    text.write_text(story)
-    done = elman(*resume)
+    text.unlink()
+    gone = elman("sweep", "--resume", "sweep")
+    assert gone.stderr.startswith(f"elman: there is no file {text}")
+    assert refused.returncode == gone.returncode == 2
+    assert [row["state"] for row in table(sweep)] == ["complete"]
+    text.write_text(STORY)
+    done = elman("sweep", "--resume", "sweep")
     assert done.returncode == 0, done.stderr
-    assert [row["state"] in ENDED for row in table(tmp_path / "sweep")] == [True] * 3
-    text.write_text("aaaa" * 1000)  # nothing is left to train
-    assert elman(*resume).stdout == done.stdout
+    assert [row["state"] in ENDED for row in table(sweep)] == [True] * 3
+    text.write_text(easier)  # nothing is left to train
+    assert elman("sweep", "--resume", "sweep").stdout == done.stdout
 
 
-@pytest.mark.parametrize("name", ["val", "test", "init", "store"])
+@pytest.mark.parametrize("name", ["val", "test", "init/config.json", "store/store.json"])
 def test_a_sweep_notices_a_change_of_all_that_it_reads(tmp_path: Path, name: str) -> None:
-    for each in ("text", "val", "test"):
+    for each in ("text", "val", "test", "init/config.json", "store/store.json"):
+        (tmp_path / each).parent.mkdir(exist_ok=True)
         (tmp_path / each).write_text(each * 99)
-    for folder, file in (("init", "config.json"), ("store", "store.json")):
-        (tmp_path / folder).mkdir()
-        (tmp_path / folder / file).write_text("{}")
-    paths = {each: str(tmp_path / each) for each in ("val", "test", "init")}
-    given = paths | {"text": str(tmp_path / ("store" if name == "store" else "text"))}
+    given = {each: str(tmp_path / each) for each in ("text", "val", "test", "init")}
+    if name.startswith("store"):
+        given["text"] = str(tmp_path / "store")
     settings = begin(tmp_path / "sweep", Sweep(given, "hidden=4..16", trials=3))
     check_texts(settings)
-    inside = {"init": "init/config.json", "store": "store/store.json"}
-    (tmp_path / inside.get(name, name)).write_text("[]")
-    with pytest.raises(ElmanError, match=f"{name} has changed since the sweep began"):
+    (tmp_path / name).write_text("other")
+    with pytest.raises(ElmanError, match=f"{name.split('/')[0]} has changed since the sweep began"):
         check_texts(settings)
 
 
@@ -384,40 +354,3 @@ def test_workers_do_not_sweep(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert done.returncode == 2
     assert "is a single process, got 2 workers: start it without torchrun" in done.stderr
     assert not (folder / "workers").exists()
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (("sweep",), "--space is required: it names the settings to search"),
-        (("sweep", "--space", "hidden=4..8"), "a sweep requires a text: give its path"),
-        (("sweep", "a.txt", "--space", "hidden=x"), "hidden must be a whole number, got 'x'"),
-        (
-            ("sweep", "a.txt", "--space", "hidden=4..8", "--hidden", "4"),
-            "hidden cannot be both searched and given, got 4",
-        ),
-        (
-            ("sweep", "a.txt", "--space", "recurrent_lr=0.001..0.01", "--optimizer", "sgd"),
-            "recurrent_lr has no effect with optimizer sgd: leave it out of the space, or change",
-        ),
-        (("sweep", "a.txt", "--space", "hidden=4..8", "--trials", "0"), "trials must be 1"),
-        (("sweep", "--resume", "none"), "none is not a sweep: it has no sweep.json"),
-        (
-            ("sweep", "--resume", "none", "--trials", "9"),
-            "got trials with --resume: leave that out",
-        ),
-        (
-            ("sweep", "--resume", "none", "--space", "hidden=4..8"),
-            "got space with --resume: leave that out",
-        ),
-        (("sweep", "none.txt", "--space", "hidden=4..8"), "there is no file none.txt"),
-    ],
-)
-def test_wrong_input_has_a_line(
-    elman: Command, tmp_path: Path, words: tuple[str, ...], message: str
-) -> None:
-    (tmp_path / "a.txt").write_text("abc " * 99)
-    done = elman(*words)
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert len(done.stderr.splitlines()) == 1
