@@ -4,12 +4,13 @@ import builtins
 import logging
 import multiprocessing
 import os
-import pydoc
+import pickle
 import signal
 import threading
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,22 +21,8 @@ import pytest
 
 import elman
 from elman import Run
+from tests.api.conftest import BOOK, weights
 from tests.conftest import STORY
-
-OPTIONS: dict[str, Any] = {
-    "recipe": "book",
-    "epochs": 2,
-    "hidden": 8,
-    "batch_size": 16,
-    "seq_len": 16,
-    "quiet": True,
-}
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A finished run with a path."""
-    return elman.train(STORY, out=tmp_path_factory.mktemp("runs") / "a", **OPTIONS)
 
 
 def state() -> dict[str, Any]:
@@ -61,32 +48,24 @@ def serve(run: Run) -> None:
         pass
 
 
-def sweep(run: Run) -> None:
-    """Search a setting."""
-    pytest.importorskip("optuna")
-    options = {name: value for name, value in OPTIONS.items() if name not in ("quiet", "hidden")}
-    elman.sweep(STORY, space="hidden=4|8", trials=1, **options)
-
-
 def fail(run: Run) -> None:
     """Ask for what there is not."""
-    with pytest.raises(elman.ElmanError, match="hidden must be"):
+    with suppress(elman.ElmanError):
         elman.train(STORY, hidden=-1)
 
 
 CALLS: dict[str, Callable[[Run], Any]] = {
-    "train": lambda run: elman.train(STORY, **OPTIONS),
+    "train": lambda run: elman.train(STORY, **BOOK),
     "train a little": lambda run: elman.train(STORY, minutes=0.01, quiet=True),
     "an error": fail,
     "evaluate": lambda run: elman.evaluate(run, STORY),
-    "compare": lambda run: elman.compare(run, on=STORY)._repr_html_(),
+    "compare": lambda run: elman.compare(run, on=STORY).plot()._repr_png_(),
     "plot": lambda run: run.plot()._repr_png_(),
-    "plot of a comparison": lambda run: elman.compare(run).plot()._repr_png_(),
     "a notebook's table": lambda run: run._repr_html_(),
     "export": lambda run: elman.export(run, "html"),
     "plan": lambda run: elman.plan(STORY, workers=1, epochs=1),
     "serve": serve,
-    "sweep": sweep,
+    "sweep": lambda run: elman.sweep(STORY, space="hidden=4|8", trials=1, epochs=1),
 }
 
 
@@ -101,24 +80,21 @@ def test_a_call_leaves_the_program_as_it_was(
     assert state() == before
 
 
-def weights(run: Run) -> bytes:
-    """The weights of a run."""
-    return (run.path / "model.safetensors").read_bytes()
-
-
 def test_trainings_in_threads_are_those_of_the_main_thread(run: Run) -> None:
     with ThreadPoolExecutor(2) as pool:
-        found = pool.map(lambda _: elman.train(STORY, **OPTIONS), range(2))
+        found = pool.map(lambda _: elman.train(STORY, **BOOK), range(2))
         assert {weights(each) for each in found} == {weights(run)}
 
 
 def test_trainings_in_processes_give_their_runs(run: Run, tmp_path: Path) -> None:
-    train = partial(elman.train, STORY, **OPTIONS)
+    train = partial(elman.train, STORY, **BOOK)
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(2, mp_context=spawn) as pool:
         pending = [pool.submit(train, out=tmp_path / name) for name in "ab"]
         assert {weights(each.result()) for each in pending} == {weights(run)}
         assert pool.submit(elman.evaluate, run, STORY).result() == elman.evaluate(run, STORY)
+    with pytest.raises(elman.ElmanError, match="train with out=, or save it"):
+        pickle.dumps(train())  # a temporary run ends with its process
 
 
 def test_the_names_of_the_package_hide_none_of_python() -> None:
@@ -126,15 +102,3 @@ def test_the_names_of_the_package_hide_none_of_python() -> None:
     exec("from elman import *", names)
     assert {"train", "Run", "compare"} <= names.keys()
     assert not {name for name in names if not name.startswith("__")} & set(dir(builtins))
-
-
-def test_an_editor_is_offered_the_functions_and_no_imports() -> None:
-    offered = {name for name in dir(elman) if not name.startswith("__")}
-    assert {"open", "train", "torch"} <= offered
-    assert not {"Any", "Sequence", "TYPE_CHECKING"} & offered
-
-
-def test_help_lists_every_option_with_its_meaning() -> None:
-    text = pydoc.plain(pydoc.render_doc(elman.train))
-    assert "minutes: float | None = None" in text
-    assert "- `minutes`: Time budget; 3 without epochs." in text

@@ -16,19 +16,13 @@ from nbclient import NotebookClient
 import elman
 from elman import ElmanError, Run
 from elman.training.callback import Callback
+from tests.api.conftest import OPTIONS
 from tests.conftest import STORY
 
-OPTIONS: dict[str, Any] = {"epochs": 1, "hidden": 4, "batch_size": 16, "seq_len": 16, "quiet": True}
 LINES = STORY.splitlines()
 LONG = "word " * 60000
 IN_MEMORY = r": for a text in memory, include a line break, or give it as \[text\]$"
 CALLBACKS = "^callbacks must be a list of elman.training.callback.Callback, got"
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A finished run."""
-    return elman.train(STORY, out=tmp_path_factory.mktemp("runs") / "a", **OPTIONS)
 
 
 @pytest.fixture(autouse=True)
@@ -110,35 +104,24 @@ def test_a_path_may_have_spaces(run: Run) -> None:
 
 
 MISTAKES: dict[str, tuple[Callable[[Run], Any], str]] = {
-    "a text of no lines": (lambda run: elman.train([]), "^a text must have a line or more"),
-    "a part of no lines": (
-        lambda run: elman.train(STORY, val=[]),
-        "^a text must have a line or more",
+    "a part of no lines": (lambda run: elman.train(STORY, val=[]), "^a text must have a line or"),
+    "a line that is none": (
+        lambda run: elman.train(iter(["one", "two", None])),  # type: ignore[list-item]
+        "^the lines of a text must be strings, got None as item 2: .*leave it out",
     ),
-    "a store of no lines": (
-        lambda run: elman.prepare([], out="a"),
-        "^a text must have a line or more",
-    ),
+    "half a character": (lambda run: elman.train("\ud800\n"), "must not contain surrogates, got"),
     "runs in a list": (lambda run: elman.compare([run, run]), r"elman.compare\(\*runs\)$"),  # type: ignore[arg-type]
     "a comparison on a number": (lambda run: elman.compare(run, on=5), "got int$"),  # type: ignore[arg-type]
-    "a comparison on nothing": (lambda run: elman.compare(run, on=""), "not empty, got ''$"),
-    "a comparison on a closed file": (
-        lambda run: elman.compare(run, on=closed()),
-        "got a closed one: give its path$",
-    ),
     "a run without a path": (lambda run: elman.train(STORY, out=""), "not empty, got ''$"),
+    "a run that exists": (lambda run: elman.train(STORY, out="."), "exists"),
     "a copy without a path": (lambda run: run.save(""), "not empty, got ''$"),
     "one number as shares": (
         lambda run: elman.train(STORY, split=0.9),  # type: ignore[arg-type]
         r"^split must be shares, such as \(0.9, 0.05, 0.05\), got 0.9$",
     ),
-    "a store with one number as shares": (
-        lambda run: elman.prepare(STORY, out="a", split=0.9),  # type: ignore[arg-type]
-        r"^split must be shares, such as \(0.9, 0.05, 0.05\), got 0.9$",
-    ),
-    "a name of a framework": (
-        lambda run: elman.train(STORY, framework="pytorch"),
-        r"got 'pytorch': did you mean torch\?$",
+    "two frameworks": (
+        lambda run: elman.train(STORY, framework="torch,jax"),
+        "one framework, .*got 'torch,jax': call it once for each$",
     ),
     "a number as callbacks": (lambda run: elman.train(STORY, callbacks=5), f"{CALLBACKS} 5$"),  # type: ignore[arg-type]
     "a number among callbacks": (
@@ -149,18 +132,11 @@ MISTAKES: dict[str, tuple[Callable[[Run], Any], str]] = {
         lambda run: elman.train(STORY, callbacks=Callback()),  # type: ignore[arg-type]
         f"{CALLBACKS} a Callback$",
     ),
-    "a column as a size": (
-        lambda run: elman.train(STORY, hidden=Column(LINES)),  # type: ignore[arg-type]
-        "^hidden must be a whole number, got a Column$",
-    ),
-    "a long name of an optimizer": (
-        lambda run: elman.train(STORY, optimizer=LONG),
-        r"^optimizer must be sgd, adam or adamw, got 'word .{,40}'$",
-    ),
     "no function of an epoch": (
         lambda run: elman.resume(run, on_epoch=5),  # type: ignore[arg-type]
         "^on_epoch must be a function of an epoch, got 5$",
     ),
+    "a sweep of nothing": (lambda run: elman.sweep(STORY), "^space= is required"),
 }
 
 
@@ -172,14 +148,8 @@ def test_a_mistake_is_answered(mistake: str, run: Run) -> None:
 
 def test_a_column_is_scored_wherever_a_list_is(run: Run) -> None:
     for score in (run.model.score, run.score):
-        assert score(Column(LINES)) == run.model.score(LINES)
+        assert score(Column(LINES)) == score(LINES) == elman.score(run, STORY)
         assert "got None as item 1" in answer(partial(score, Column(["one", None])))
-
-
-def test_a_run_scores_what_the_function_scores(run: Run) -> None:
-    Path("story.txt").write_text(STORY)
-    for text in ("story.txt", STORY, LINES):
-        assert run.score(text) == elman.score(run, text)
 
 
 def test_a_server_needs_a_run_and_a_port_that_is_free(run: Run) -> None:
@@ -200,6 +170,7 @@ def test_stop_is_a_text_or_several(run: Run) -> None:
 def test_a_traceback_has_no_words_of_the_command_line() -> None:
     with pytest.raises(ElmanError) as caught:
         elman.train(STORY, partition_optimizer=True)
+    assert str(caught.value).endswith("give shards=, or leave partition_optimizer= out")
     assert "--" not in "".join(traceback.format_exception_only(caught.value))
     assert caught.value.__context__ is None
 

@@ -29,18 +29,10 @@ ONLY_PYTHON = {
     "train": {"callbacks", "on_epoch", "quiet"},
     "prepare": {"text", "more_texts", "quiet"},
 }
-FUNCTIONS = (
-    "train",
-    "evaluate",
-    "score",
-    "compare",
-    "sweep",
-    "plan",
-    "prepare",
-    "export",
-    "serve",
-    "info",
-)
+FUNCTIONS = [
+    *("train", "evaluate", "score", "compare", "sweep"),
+    *("plan", "prepare", "export", "serve", "info"),
+]
 
 
 def keywords(name: str) -> dict[str, inspect.Parameter]:
@@ -60,14 +52,15 @@ def test_a_function_takes_the_options_of_its_command(name: str) -> None:
     assert own - known == ONLY_PYTHON.get(name, set())
 
 
-def assert_described(function: str, option: str, default: Any) -> None:
-    """Assert that help() says that an option is chosen, and what the book's recipe has."""
-    lines = " ".join(getattr(elman, function).__doc__.split()).split("- `")
-    (line,) = (each for each in lines if each.startswith(f"{option}`"))
-    of_book = "chosen for the text; the book's is "
-    assert of_book in line
-    if default is not None:  # else it is in words
-        assert f"{of_book}{default!r}]" in line
+@pytest.mark.parametrize("name", ["train", "sweep", "plan"])
+def test_help_describes_each_option_and_says_what_is_chosen(name: str) -> None:
+    lines = " ".join(getattr(elman, name).__doc__.split()).split("- `")
+    described = dict(line.split("`", 1) for line in lines[1:])
+    assert options.TrainOptions.__annotations__.keys() <= described.keys()
+    for option in CHOSEN:
+        default = command_options(name)[option].default  # of the book's recipe
+        ending = "" if default is None else f"{default!r}]"  # else it is in words
+        assert f"chosen for the text; the book's is {ending}" in described[option]
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -79,7 +72,6 @@ def test_an_option_has_the_default_of_its_command(name: str) -> None:
         default, wanted = keywords(name)[option].default, command_options(name)[option].default
         if option in CHOSEN and name in ("train", "sweep", "plan"):  # of the book's recipe
             assert default is None
-            assert_described(name, option, wanted)
         elif default is inspect.Parameter.empty:
             assert command_options(name)[option].required or option in ("to", "more_texts")
         else:
@@ -90,14 +82,9 @@ def test_the_types_that_editors_read_are_those_of_the_settings() -> None:
     assert Path(options.__file__).read_text() == source()
 
 
-def test_help_describes_each_option() -> None:
-    for name in ("train", "sweep", "plan"):
-        text = getattr(elman, name).__doc__
-        for option in options.TrainOptions.__annotations__:
-            assert f"- `{option}`: " in text
-
-
-def test_all_names_are_there() -> None:
-    for name in elman.__all__:
-        assert getattr(elman, name) is not None
-        assert name in dir(elman)
+def test_an_editor_is_offered_the_names_of_the_package_and_no_imports() -> None:
+    offered = {name for name in dir(elman) if not name.startswith("__")}
+    assert {"open", "train", "torch"} <= offered
+    assert not {"Any", "Sequence", "TYPE_CHECKING"} & offered
+    assert {*elman.__all__} <= {*dir(elman)}
+    assert all(getattr(elman, name) is not None for name in elman.__all__)

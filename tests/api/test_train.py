@@ -6,8 +6,7 @@ import logging
 import os
 import signal
 import tempfile
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -19,21 +18,12 @@ from elman.experiments.session import Session
 from elman.training.callback import Callback
 from elman.training.history import Epoch
 from elman.training.loop import Loop
+from tests.api.conftest import BOOK, OPTIONS, weights
 from tests.conftest import STORY, Command
 from tests.robustness.kills import outcome
 
-OPTIONS: dict[str, Any] = {"epochs": 2, "hidden": 8, "batch_size": 16, "seq_len": 16}
-BOOK: dict[str, Any] = {"recipe": "book", **OPTIONS}
 # Files that have the time or the name of the run's folder in them.
 WITH_TIMES = ("history.csv", "curves.png", "curves.svg", "config.json")
-
-
-@pytest.fixture
-def story(tmp_path: Path) -> Path:
-    """The path of a text."""
-    path = tmp_path / "story.txt"
-    path.write_text(STORY)
-    return path
 
 
 def same_files(one: Path, other: Path) -> None:
@@ -49,7 +39,7 @@ def same_files(one: Path, other: Path) -> None:
     assert first == second
 
 
-@pytest.mark.parametrize("options", [BOOK, OPTIONS])
+@pytest.mark.parametrize("options", [BOOK, OPTIONS], ids=["book", "chosen"])
 def test_a_function_makes_the_files_of_the_command(
     options: dict[str, Any],
     story: Path,
@@ -57,84 +47,70 @@ def test_a_function_makes_the_files_of_the_command(
     elman_process: Command,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    import elman as package
-
-    words = []
-    for name, value in options.items():
-        words += [f"--{name.replace('_', '-')}"] + ([] if value is True else [str(value)])
+    given = {name: value for name, value in options.items() if name != "quiet"}
+    words = [f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
     done = elman_process("train", "story.txt", "--out", "command", *words)
     assert done.returncode == 0, done.stderr
     monkeypatch.chdir(tmp_path)
-    package.train("story.txt", out="function", quiet=True, **options)
+    elman.train("story.txt", out="function", **options)
     same_files(tmp_path / "command", tmp_path / "function")
 
 
-@pytest.mark.parametrize("form", ["string", "list", "iterator", "generator of lines"])
-def test_a_text_in_memory_trains_as_its_file(form: str, story: Path) -> None:
+def test_a_text_in_memory_trains_as_its_file(story: Path) -> None:
+    wanted = weights(elman.train(story, **OPTIONS))
     lines = STORY.splitlines()
-    text: Any = {
-        "string": STORY,
-        "list": lines,
-        "iterator": iter(lines),
-        "generator of lines": (line + "\n" for line in lines),
-    }[form]
-    found = elman.train(text, quiet=True, **OPTIONS)
-    wanted = elman.train(story, quiet=True, **OPTIONS)
-    weights = [(run.path / "model.safetensors").read_bytes() for run in (found, wanted)]
-    assert weights[0] == weights[1]
+    for text in (STORY, lines, iter(lines), (line + "\n" for line in lines)):
+        assert weights(elman.train(text, **OPTIONS)) == wanted
 
 
 def test_several_texts_and_files_of_parts_may_be_in_memory(story: Path) -> None:
-    run = elman.train(story, [STORY], val=STORY, test=STORY.splitlines(), quiet=True, **OPTIONS)
+    run = elman.train(story, [STORY], val=STORY, test=STORY.splitlines(), **OPTIONS)
     assert run.results["test_loss"] == pytest.approx(elman.evaluate(run, STORY).loss)
 
 
-def test_a_run_shows_what_it_was_trained_with(story: Path) -> None:
-    run = elman.train(story, quiet=True, **OPTIONS)
-    assert run.given == {"text": str(story), **OPTIONS}
+def test_a_run_shows_what_it_was_trained_with(tmp_path: Path) -> None:
+    story = tmp_path / "<b>.txt"
+    story.write_text(STORY)
+    run = elman.train(story, **OPTIONS)
+    given = {name: value for name, value in OPTIONS.items() if name != "quiet"}
+    assert run.given == {"text": str(story), **given}
     assert run.settings == {**run.given, **run.chosen}
     assert run.chosen["optimizer"] == "adamw"
     assert any("learning rate" in reason for reason in run.reasons)
     assert run.history["epoch"] == [1, 2]
     assert run.results["val_ppl"] == min(run.history["val_ppl"])
     assert "gru, 1 layer of 8 units" in repr(run)
-    html = run._repr_html_()
-    assert html.count("<img") == 1
+    page = run._repr_html_()
+    assert "hidden 8, seq len 16, batch size 16, epochs 2" in page
+    assert page.count("<img") == page.count("data:image/png;base64,") == page.count("<pre") == 1
+    assert "<b>" not in page
     assert 0 < len(run.sample(20)) <= 21
     assert run.sample(20, seed=1) != run.sample(20, seed=2)
 
 
 @pytest.mark.parametrize("tokenizer", ["char", "byte", "bpe"])
-def test_a_sample_begins_a_line(
+def test_a_sample_begins_a_line_and_is_not_blank(
     tokenizer: str, story: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = elman.train(story, tokenizer=tokenizer, quiet=True, **OPTIONS)
-    prefixes: list[str] = []
-    monkeypatch.setattr(
-        run.model, "generate", lambda prefix, **options: [prefixes.append(prefix) or "He said"]
-    )
-    assert run.sample() == "He said"
-    assert prefixes == ["\n"]
+    run = elman.train(story, tokenizer=tokenizer, **OPTIONS)
+    texts, asked = iter(["\n   ", "\n", "\n  He said so"]), []
+
+    def generate(prefix: str, tokens: int, temperature: float, seed: int) -> list[str]:
+        asked.append((prefix, seed))
+        return [next(texts)]
+
+    monkeypatch.setattr(run.model, "generate", generate)
+    assert run.sample(seed=3) == "He said so"
+    assert asked == [("\n", 3), ("\n", 4), ("\n", 5)]
 
 
-def test_a_sample_is_not_blank(story: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = elman.train(story, quiet=True, **OPTIONS)
-    texts = iter(["\n   ", "\n", "\n  He said so"])
-    monkeypatch.setattr(run.model, "generate", lambda *words, **options: [next(texts)])
-    assert run.sample() == "He said so"
-
-
-def test_a_name_in_a_text_is_no_html(tmp_path: Path) -> None:
-    (tmp_path / "<b>.txt").write_text(STORY)
-    run = elman.train(tmp_path / "<b>.txt", quiet=True, **OPTIONS)
-    assert "<b>" not in run._repr_html_()
-
-
-def test_a_temporary_run_is_saved_and_opened(story: Path, tmp_path: Path) -> None:
-    run = elman.train(story, quiet=True, **OPTIONS)
-    saved = run.save(tmp_path / "kept")
-    place = run.path
+def test_a_temporary_run_is_removed_with_its_last_use_and_a_copy_stays(
+    story: Path, tmp_path: Path
+) -> None:
+    run = elman.train(story, **OPTIONS)
+    saved, place = run.save(tmp_path / "kept"), run.path
     wanted = run.model.generate("On", tokens=5, temperature=0)
+    assert place.exists()
     del run
     gc.collect()
     assert not place.exists()
@@ -142,15 +118,24 @@ def test_a_temporary_run_is_saved_and_opened(story: Path, tmp_path: Path) -> Non
     assert elman.open(tmp_path / "kept").model.generate("On", tokens=5, temperature=0) == wanted
 
 
-def test_a_run_goes_where_a_path_goes(story: Path, tmp_path: Path) -> None:
-    run = elman.train(story, quiet=True, **OPTIONS)
+def test_a_run_goes_where_a_path_goes_and_is_named_shortly_without_one(
+    story: Path, tmp_path: Path
+) -> None:
+    run = elman.train(story, **OPTIONS)
     further = elman.train(story, init=run, lr=0.001, epochs=1, quiet=True)
     assert further.settings["init"] == str(run.path)
     compared = elman.compare(run, further)
     assert compared.to_dict()["run"] == [str(run.path), str(further.path)]
-    assert len(compared.plot()._repr_png_()) > 1000
-    page = further.export("html", tmp_path / "page.html")
-    assert page.read_text().startswith("<!doctype html>")
+    assert compared.plot()._repr_png_().startswith(b"\x89PNG")
+    page = compared._repr_html_()
+    assert page.count("<tr>") == 3
+    assert "val ppl" in page
+    assert "init sha256" not in page
+    for shown in (repr(compared), page):
+        assert all(each.path.name in shown for each in (run, further))
+        assert str(run.path.parent) not in shown
+    exported = further.export("html", tmp_path / "page.html")
+    assert exported.read_text().startswith("<!doctype html>")
     assert elman.load(run).codec.vocab.idx_to_token == run.model.codec.vocab.idx_to_token
 
 
@@ -165,55 +150,45 @@ def test_on_epoch_and_callbacks_are_called(story: Path) -> None:
     def note(epoch: Epoch) -> None:
         losses.append(epoch.val_loss)
 
-    run = elman.train(story, on_epoch=note, callbacks=[Counting()], quiet=True, **OPTIONS)
-    assert len(losses) == 2
+    run = elman.train(story, on_epoch=note, callbacks=[Counting()], **OPTIONS)
+    assert losses == run.history["val_loss"]
     assert updates == list(range(1, len(updates) + 1))
-    assert run.finished
 
 
-def interrupted_in(update: int) -> Callback:
-    """A callback that interrupts the main thread, as a notebook's stop button does."""
-
-    class Interrupting(Callback):
-        def after_update(self, trainer: Loop) -> None:
-            if trainer.train_batch_idx == update:
-                signal.raise_signal(signal.SIGINT)
-
-    return Interrupting()
+def calling(moment: str, call: int, function: Callable[[], None]) -> Callback:
+    """A callback that calls a function at the so-manieth of these moments."""
+    callback, calls = Callback(), count(1)
+    setattr(callback, moment, lambda trainer: function() if next(calls) == call else None)
+    return callback
 
 
-@pytest.mark.parametrize("update", [2, 5, 12])
+def raising(error: BaseException) -> Callable[..., None]:
+    """A function that raises an error."""
+
+    def fail(*arguments: Any) -> None:
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize("update", [2, 12])
 def test_an_interrupted_training_goes_on_to_the_same_bits(
     update: int, story: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     before = signal.getsignal(signal.SIGINT)
-    run = elman.train(story, callbacks=[interrupted_in(update)], quiet=True, **OPTIONS)
+    stop = calling("after_update", update, lambda: signal.raise_signal(signal.SIGINT))
+    run = elman.train(story, callbacks=[stop], **OPTIONS)
     assert not run.finished
     assert "interrupted" in repr(run)
     assert f"continue {run.path} with elman.resume(run)" in caplog.text
     with pytest.raises(elman.ElmanError, match="is still in training"):
         _ = run.history
     assert signal.getsignal(signal.SIGINT) is before
-    resumed = elman.resume(run, quiet=True)
-    wanted = elman.train(story, quiet=True, **OPTIONS)
-    weights = [(each.path / "model.safetensors").read_bytes() for each in (resumed, wanted)]
-    assert weights[0] == weights[1]
+    assert weights(elman.resume(run, quiet=True)) == weights(elman.train(story, **OPTIONS))
     assert run.finished
 
 
-def failing_in(moment: str, call: int, error: BaseException) -> Callback:
-    """A callback that raises an error when it is called at this moment for the so-manieth time."""
-    callback, calls = Callback(), count(1)
-
-    def fail(trainer: Loop) -> None:
-        if next(calls) == call:
-            raise error
-
-    setattr(callback, moment, fail)
-    return callback
-
-
-LINES = [f"{number} times {number} is {number * number}" for number in range(200)]
+LINES = "\n".join(f"{number} times {number} is {number * number}" for number in range(200))
 MOMENTS = [
     *(("before_update", 3), ("after_update", 1), ("on_checkpoint", 2), ("before_validate", 2)),
     *(("after_epoch", 1), ("after_epoch", 2), ("after_fit", 1)),
@@ -223,29 +198,20 @@ MOMENTS = [
 @pytest.mark.parametrize(("moment", "call"), MOMENTS)
 @pytest.mark.parametrize(("text", "more"), [(STORY, {}), (LINES, {"lines": True})])
 def test_an_exception_in_a_callback_keeps_what_was_trained(
-    moment: str, call: int, text: Any, more: dict[str, Any], tmp_path: Path
+    moment: str, call: int, text: str, more: dict[str, Any], tmp_path: Path
 ) -> None:
-    out, mine, options = tmp_path / "run", ValueError("mine"), {**BOOK, **more, "quiet": True}
-    (tmp_path / "text.txt").write_text(text if isinstance(text, str) else "\n".join(text))
-    path = tmp_path / "text.txt"
-    with pytest.raises(ValueError, match="mine") as raised:
-        elman.train(path, out=out, callbacks=[failing_in(moment, call, mine)], **options)
+    path, out, mine = tmp_path / "text.txt", tmp_path / "run", RuntimeError("mine")
+    path.write_text(text)
+    callbacks = [calling(moment, call, raising(mine))]
+    with pytest.raises(RuntimeError) as raised:
+        elman.train(path, out=out, callbacks=callbacks, **BOOK, **more)
     assert raised.value is mine
     resuming = f'resume from the last checkpoint with elman train --resume {out}, or elman.resume("'
     assert mine.__notes__ == [f'{resuming}{out}")']
     assert len(list(out.glob("checkpoints/*.safetensors"))) == 1
     elman.resume(out, quiet=True)
-    assert outcome(out) == outcome(elman.train(path, out=tmp_path / "whole", **options).path)
-
-
-def failing_on(error: BaseException, before: Callable[[], None] = lambda: None) -> Any:
-    """A function of an epoch that raises an error."""
-
-    def fail(epoch: Epoch) -> None:
-        before()
-        raise error
-
-    return fail
+    whole = elman.train(path, out=tmp_path / "whole", **BOOK, **more)
+    assert outcome(out) == outcome(whole.path)
 
 
 @pytest.mark.parametrize("error", [SystemExit("enough"), MemoryError(), OSError("no log")])
@@ -254,7 +220,7 @@ def test_what_is_kept_of_a_temporary_run_stays(
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with pytest.raises(type(error)) as raised:
-        elman.train(STORY, on_epoch=failing_on(error), quiet=True, **OPTIONS)
+        elman.train(STORY, on_epoch=raising(error), **OPTIONS)
     raised.value.__traceback__ = None
     gc.collect()
     (kept,) = tmp_path.glob("elman-*/run-*")
@@ -268,69 +234,48 @@ def test_a_text_in_memory_is_kept_with_its_run_and_no_empty_folder(
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     text, out = STORY if in_memory else story, tmp_path / "run"
-    with pytest.raises(OSError, match="no log") as raised:
-        elman.train(text, out=out, on_epoch=failing_on(OSError("no log")), quiet=True, **OPTIONS)
-    del raised
+    mine = elman.ElmanError("mine")
+    with pytest.raises(elman.ElmanError) as raised:
+        elman.train(text, out=out, on_epoch=raising(mine), **OPTIONS)
+    assert str(raised.value) == f'mine; resume from the last checkpoint with elman.resume("{out}")'
+    del raised, mine
     gc.collect()
     assert len(list(tmp_path.glob("elman-*"))) == in_memory
     assert elman.resume(out, quiet=True).finished
 
 
-def test_an_elman_error_of_a_callback_says_how_to_resume_in_a_line(
-    story: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ("moment", "is_full", "notes"),
+    [("after_epoch", True, ["nothing was kept"]), ("before_update", False, None)],
+    ids=["full disk", "before the first update"],
+)
+def test_an_exception_where_nothing_was_kept_leaves_no_folder(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    moment: str,
+    is_full: bool,
+    notes: list[str] | None,
 ) -> None:
-    on_epoch, out = failing_on(elman.ElmanError("mine")), tmp_path / "run"
-    with pytest.raises(elman.ElmanError) as raised:
-        elman.train(story, out=out, on_epoch=on_epoch, quiet=True, **OPTIONS)
-    assert str(raised.value) == f'mine; resume from the last checkpoint with elman.resume("{out}")'
+    mine, out = RuntimeError("mine"), tmp_path / "run"
 
+    def fail() -> None:
+        if is_full:
+            monkeypatch.setattr(os, "fsync", raising(OSError(28, "No space left on device")))
+        raise mine
 
-def test_where_nothing_can_be_written_the_exception_says_that_nothing_was_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    mine, out = ValueError("mine"), tmp_path / "run"
-    on_epoch = failing_on(mine, lambda: monkeypatch.setattr(os, "fsync", full))
-    with pytest.raises(ValueError, match="mine"):
-        elman.train(STORY, out=out, on_epoch=on_epoch, quiet=True, **OPTIONS)
-    assert mine.__notes__ == ["nothing was kept"]
-    assert not out.exists()
-
-
-def test_an_exception_before_the_first_update_leaves_nothing_to_tell(tmp_path: Path) -> None:
-    mine, out = ValueError("mine"), tmp_path / "run"
-    callbacks = [failing_in("before_update", 1, mine)]
-    with pytest.raises(ValueError, match="mine"):
-        elman.train(STORY, out=out, callbacks=callbacks, quiet=True, **OPTIONS)
-    assert not hasattr(mine, "__notes__")
+    with pytest.raises(RuntimeError) as raised:
+        elman.train(STORY, out=out, callbacks=[calling(moment, 1, fail)], **OPTIONS)
+    assert raised.value is mine
+    assert getattr(mine, "__notes__", None) == notes
     assert not out.exists()
 
 
 def test_an_interrupt_after_the_training_leaves_a_finished_run(
     story: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def interrupted(session: Session) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(Session, "finish", interrupted)
-    run = elman.train(story, quiet=True, **OPTIONS)
-    assert run.finished
+    monkeypatch.setattr(Session, "finish", raising(KeyboardInterrupt()))
+    assert elman.train(story, **OPTIONS).finished
     assert "is finished, but not evaluated on its test part" in caplog.text
-
-
-def test_a_text_in_memory_is_there_when_its_training_goes_on() -> None:
-    run = elman.train(STORY, callbacks=[interrupted_in(2)], quiet=True, **OPTIONS)
-    assert elman.resume(run, quiet=True).finished
-
-
-def test_a_training_runs_in_a_thread(story: Path) -> None:
-    runs: list[Any] = []
-    thread = threading.Thread(target=lambda: runs.append(elman.train(story, quiet=True, **OPTIONS)))
-    thread.start()
-    thread.join()
-    assert runs[0].finished
 
 
 def test_quiet_is_quiet(
@@ -338,36 +283,8 @@ def test_quiet_is_quiet(
 ) -> None:
     # The command line adds a handler, and other tests call it in this process.
     monkeypatch.setattr(logging.getLogger("elman"), "handlers", [])
-    elman.train(story, quiet=True, **OPTIONS)
+    elman.train(story, **OPTIONS)
     assert capsys.readouterr() == ("", "")
-
-
-def numbers() -> Iterator[Any]:
-    """Lines, of which the third is none."""
-    yield from ("one", "two", None)
-
-
-@pytest.mark.parametrize(
-    ("text", "options", "message"),
-    [
-        ("no-such-file.txt", {}, "there is no file no-such-file.txt"),
-        (numbers(), {}, "the lines of a text must be strings, got None as item 2: .*leave it out"),
-        (b"bytes", {}, "a text must be a path, a string with line breaks, or strings .* got bytes"),
-        (17, {}, "a text must be a path, a string with line breaks, or strings .* got int"),
-        ([], {}, "a text must have a line or more"),
-        (STORY, {"hidden": 0}, "hidden must be 1 or more, got 0"),
-        (STORY, {"framework": "torch,jax"}, "one framework, .*got 'torch,jax'"),
-        (STORY, {"partition_optimizer": True}, "give shards=, or leave partition_optimizer= out"),
-        ("\ud800\n", {}, "must not contain surrogates, got"),
-        (STORY, {"init": "nothing"}, "nothing is not a run directory"),
-        (STORY, {"out": "."}, "exists"),
-    ],
-)
-def test_wrong_input_is_refused_in_a_line(text: Any, options: dict[str, Any], message: str) -> None:
-    with pytest.raises(elman.ElmanError, match=message) as caught:
-        elman.train(text, **options)
-    assert "--" not in str(caught.value)
-    assert "\n" not in str(caught.value)
 
 
 def test_a_misspelled_keyword_is_named_with_the_right_one() -> None:
