@@ -6,8 +6,8 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import typer
@@ -46,20 +46,6 @@ IN_THE_SHELL = f"""elman() {{
   esac
   python -P -c "import sys; from elman.cli import main; sys.argv[0] = 'elman'; main()" "$@"
 }}"""
-Calls = list[tuple[str, Any, Any]]
-
-
-def tracker(calls: Calls) -> Any:
-    """A stand-in for wandb, which takes what its functions take."""
-
-    def begin(*, project: str, config: dict[str, Any]) -> Any:
-        calls.append(("begin", project, config))
-        return SimpleNamespace(log=log, finish=lambda: calls.append(("finish", None, None)))
-
-    def log(data: dict[str, float], step: int | None = None) -> None:
-        calls.append(("log", dict(data), step))
-
-    return SimpleNamespace(init=begin)
 
 
 @pytest.fixture(scope="module")
@@ -109,14 +95,14 @@ def in_the_shell(command: str, folder: Path) -> str:
 def test_python_runs_as_printed(page: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     monkeypatch.setattr("elman.train", smaller(train))
-    calls: Calls = []
-    monkeypatch.setitem(sys.modules, "wandb", tracker(calls))
+    wandb = Mock()
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
     names: dict[str, Any] = {}
     for block in blocks(page, "python"):
         exec(block, names)
     if page.name == "logging.md":
         assert names["largest"].norm > 0
-        check_tracked(calls, names["trainer"])
+        check_tracked(wandb, names["trainer"])
         assert list(Path("logs/first").iterdir())
 
 
@@ -150,11 +136,13 @@ def test_every_command_has_a_page_in_the_order_of_the_help() -> None:
     assert named == known
 
 
-def check_tracked(calls: Calls, trainer: Any) -> None:
+def check_tracked(wandb: Mock, trainer: Any) -> None:
     """The tracker has begun, has logged both epochs, and has ended."""
-    assert [name for name, *_ in calls] == ["begin", "log", "log", "finish"]
-    assert calls[0][1:] == ("elman", {"cell": "lstm", "num_hiddens": 32})
-    steps = [step for name, _, step in calls if name == "log"]
-    assert steps == [trainer.num_train_batches, 2 * trainer.num_train_batches]
+    wandb.init.assert_called_once_with(project="elman", config={"cell": "lstm", "num_hiddens": 32})
+    tracked = wandb.init.return_value
+    assert [name for name, *_ in tracked.method_calls] == ["log", "log", "finish"]
+    first, second = tracked.log.call_args_list
+    updates = trainer.num_train_batches
+    assert [each.kwargs["step"] for each in (first, second)] == [updates, 2 * updates]
     last = trainer.history[-1]
-    assert calls[-2][1] == {"train_ppl": last.train_ppl, "val_ppl": last.val_ppl}
+    assert second.args == ({"train_ppl": last.train_ppl, "val_ppl": last.val_ppl},)

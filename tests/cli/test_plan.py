@@ -61,13 +61,3 @@ def test_a_plan_of_a_text_that_is_not_there(elman: Command) -> None:
     assert (one["workers"], two["workers"]) == (1, 2)
     assert one["epoch"] == pytest.approx(1e12 / one["tokens_per_second"])
     assert "training: 3 minutes" in done.stderr  # the choice of the other settings
-
-
-@pytest.mark.usefixtures("fixed_costs")
-def test_a_partitioned_optimizer_is_planned_as_it_is_trained(elman: Command, story: Path) -> None:
-    own = (*BOOK, "--hidden", "16", "--batch-size", "16", "--optimizer", "adam")
-    done = elman("plan", story, *own, "--workers", "2", "--partition-optimizer", "--json")
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    one, two = found["predictions"]
-    assert one["memory"]["optimizer"] == 2 * two["memory"]["optimizer"]
