@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from elman.runs.records import RunSettings
-from tests.conftest import QUICK, STORY, command_line
+from tests.conftest import QUICK, STORY, Command, Done, command_line
 
 ELMAN = (sys.executable, "-P", "-m", "elman")
 
@@ -34,6 +34,18 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(trained: Path, tmp_path: Path) -> Path:
     """A copy of that run."""
     return Path(shutil.copytree(trained, tmp_path / "run"))
+
+
+@pytest.fixture
+def ok(elman: Command) -> Command:
+    """The command line of which every command succeeds."""
+
+    def run(*words: str | Path) -> Done:
+        done: Done = elman(*words)
+        assert done.returncode == 0, done.stderr
+        return done
+
+    return run
 
 
 def begun(run: Path) -> Path:

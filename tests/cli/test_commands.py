@@ -32,10 +32,10 @@ def test_help_and_version_are_where_they_are_looked_for(elman: Command) -> None:
 
 @pytest.mark.parametrize("name", ["train", "sweep", "plan"])
 def test_the_help_of_a_training_is_of_the_usual_options_and_all_are_a_word_away(
-    elman: Command, name: str
+    ok: Command, name: str
 ) -> None:
     usual, every = (
-        re.findall(r"^  (?:-h, )?(--\S+)", elman(name, word).stdout, re.MULTILINE)
+        re.findall(r"^  (?:-h, )?(--\S+)", ok(name, word).stdout, re.MULTILINE)
         for word in ("--help", "--help-all")
     )
     assert {"--lines", "--minutes", "--hidden", "--framework", "--help-all"} < set(usual)
@@ -43,12 +43,12 @@ def test_the_help_of_a_training_is_of_the_usual_options_and_all_are_a_word_away(
     assert set(usual) < set(every)
     options = [each.opts[0] for each in COMMANDS[name].params]
     assert {each for each in options if each.startswith("-")} <= set(every)
-    again = elman(name, "--help")  # after --help-all in the same process
+    again = ok(name, "--help")  # after --help-all in the same process
     assert [line for line in again.stdout.splitlines() if "--clip" in line] == []
 
 
-def test_the_help_shows_the_values_of_the_book_for_what_is_chosen(elman: Command) -> None:
-    shown = " ".join(elman("train", "--help-all").stdout.split())
+def test_the_help_shows_the_values_of_the_book_for_what_is_chosen(ok: Command) -> None:
+    shown = " ".join(ok("train", "--help-all").stdout.split())
     for option, default in [
         *[("seq-len", "32; lines 256"), ("batch-size", 1024), ("hidden", 32), ("epochs", 100)],
         *[("optimizer", "sgd"), ("cell", "rnn"), ("lr", "1 with sgd, 0.005 with adam or adamw")],

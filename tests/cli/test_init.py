@@ -34,11 +34,10 @@ def run(story: Path, tmp_path: Path) -> Path:
 
 
 def test_a_training_begins_with_the_weights_the_tokens_and_the_architecture_of_a_run(
-    elman: Command, run: Path, tmp_path: Path
+    ok: Command, run: Path, tmp_path: Path
 ) -> None:
     nothing = ("--lr", "1e-30", "--hidden", "8", "--out", "same")  # changes no weight
-    done = elman("train", "other.txt", *FEW, *nothing, "--init", "run")
-    assert done.returncode == 0, done.stderr
+    ok("train", "other.txt", *FEW, *nothing, "--init", "run")
     one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("run", "same"))
     assert all(np.array_equal(one[name], two[name]) for name in one)
     vocabs = [(tmp_path / name / "vocab.json").read_text() for name in ("run", "same")]
@@ -90,10 +89,9 @@ def test_a_model_of_lines_is_trained_further_without_the_option(
     assert after < before
 
 
-def test_the_time_machine_has_more_epochs_too(elman: Command, tmp_path: Path) -> None:
-    assert elman("train", *FEW, "--hidden", "8", "--out", "run").returncode == 0
-    done = elman("train", "time-machine", *FEW, "--edition", "gutenberg", "--init", "run")
-    assert done.returncode == 0, done.stderr
+def test_the_time_machine_has_more_epochs_too(ok: Command, tmp_path: Path) -> None:
+    ok("train", *FEW, "--hidden", "8", "--out", "run")
+    ok("train", "time-machine", *FEW, "--edition", "gutenberg", "--init", "run")
     first, more = map(read_history, (tmp_path / "run", tmp_path / "runs" / "time-machine"))
     assert more[0].train_loss < first[0].train_loss
 

@@ -43,23 +43,21 @@ def assert_has_the_history(run: Path) -> None:
     "options", [("--recipe", "book", "--cell", "lstm"), ("--minutes", "0.02"), ("--lines",)]
 )
 def test_a_run_has_a_log_of_what_its_history_says(
-    elman: Command, story: Path, tmp_path: Path, options: tuple[str, ...]
+    ok: Command, story: Path, tmp_path: Path, options: tuple[str, ...]
 ) -> None:
     if "--lines" in options:
         story.write_text("\n".join(f"{a}{b}{c}" for a in "abcdef" for b in "xyzuvw" for c in "opq"))
-    done = elman("train", story, *QUICK[2:], *LOG, *options, "--out", "run")
-    assert done.returncode == 0, done.stderr
+    ok("train", story, *QUICK[2:], *LOG, *options, "--out", "run")
     assert_has_the_history(tmp_path / "run")
-    assert elman("compare", "run").returncode == 0
+    ok("compare", "run")
 
 
 def test_a_log_is_in_bits_per_character_where_tokens_are_not_characters(
-    elman: Command, tmp_path: Path
+    ok: Command, tmp_path: Path
 ) -> None:
     line = "Grüße, sagte er. \n"
     (tmp_path / "text.txt").write_text(line * 200, encoding="utf-8")
-    done = elman("train", "text.txt", *QUICK, *LOG, "--tokenizer", "byte", "--out", "run")
-    assert done.returncode == 0, done.stderr
+    ok("train", "text.txt", *QUICK, *LOG, "--tokenizer", "byte", "--out", "run")
     log = read_log(tmp_path / "run" / "tensorboard")
     assert not [tag for tag in log.scalars if tag.startswith("perplexity")]
     losses, bits = (
@@ -71,7 +69,7 @@ def test_a_log_is_in_bits_per_character_where_tokens_are_not_characters(
 
 
 def test_a_resumed_run_goes_on_in_its_log_but_through_no_link(
-    elman: Command, story: Path, tmp_path: Path
+    elman: Command, ok: Command, story: Path, tmp_path: Path
 ) -> None:
     interrupted(tmp_path, str(story), *QUICK, *LOG, "--epochs", "40", "--out", "run")
     link = tmp_path / "run" / "tensorboard" / "elsewhere"
@@ -80,8 +78,7 @@ def test_a_resumed_run_goes_on_in_its_log_but_through_no_link(
     assert refused.returncode == 2
     assert "run/tensorboard/elsewhere is a symbolic link: remove it" in refused.stderr
     link.unlink()
-    done = elman("train", "--resume", "run")
-    assert done.returncode == 0, done.stderr
+    ok("train", "--resume", "run")
     assert len(list((tmp_path / "run" / "tensorboard").iterdir())) == 2
     assert_has_the_history(tmp_path / "run")
 

@@ -42,19 +42,17 @@ def test_a_plan_tells_memory_and_speed(elman_process: Command, story: Path, tmp_
     ids=["rows", "shards", "partitioned optimizer"],
 )
 def test_a_plan_tells_why_it_ends_before_the_workers_that_are_asked(
-    elman: Command, story: Path, more: tuple[str, ...]
+    ok: Command, story: Path, more: tuple[str, ...]
 ) -> None:
-    done = elman("plan", story, *BOOK, "--hidden", "16", *more)
-    assert done.returncode == 0, done.stderr
+    done = ok("plan", story, *BOOK, "--hidden", "16", *more)
     cure = "require more --shards or a larger --batch-size"
     assert done.stdout.splitlines()[-1] == f"more than 2 workers {cure}"
 
 
 @pytest.mark.usefixtures("fixed_costs")
-def test_a_plan_of_a_text_that_is_not_there(elman: Command) -> None:
+def test_a_plan_of_a_text_that_is_not_there(ok: Command) -> None:
     sizes = ("--tokens", "1000000000000", "--vocab-size", "300", "--hidden", "32")
-    done = elman("plan", *sizes, "--workers", "2", "--json")
-    assert done.returncode == 0, done.stderr
+    done = ok("plan", *sizes, "--workers", "2", "--json")
     found = json.loads(done.stdout)
     assert found["weights"] == weights.count(Architecture("gru", 300, 32, embedding=32))
     one, two = found["predictions"]

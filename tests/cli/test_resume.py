@@ -37,7 +37,12 @@ def columns(run: Path) -> list[list[str]]:
     ids=["engine", "bf16", "chosen settings"],
 )
 def test_an_interrupted_training_can_be_resumed(
-    elman: Command, story: Path, tmp_path: Path, number: signal.Signals, options: tuple[str, ...]
+    elman: Command,
+    ok: Command,
+    story: Path,
+    tmp_path: Path,
+    number: signal.Signals,
+    options: tuple[str, ...],
 ) -> None:
     told = interrupted(tmp_path, str(story), *options, number=number)
     run = Path("runs/story")
@@ -50,15 +55,13 @@ def test_an_interrupted_training_can_be_resumed(
     message = f"{run} is still in training: finish it with elman train --resume {run}"
     assert (early.returncode, early.stderr) == (2, f"elman: {message}\n")
 
-    resumed = elman("train", "--resume", run)
-    assert resumed.returncode == 0, resumed.stderr
+    resumed = ok("train", "--resume", run)
     assert "model:" not in resumed.stderr  # it is not told again
     training = json.loads((tmp_path / run / "config.json").read_text())["training"]
     assert {name: training[name] for name in kept} == kept
     if chosen:
         return  # what is chosen depends on the speed of the machine
-    whole = elman("train", story, *options, "--out", "whole")
-    assert whole.returncode == 0, whole.stderr
+    ok("train", story, *options, "--out", "whole")
     files = sorted(path.name for path in (tmp_path / "whole").iterdir())
     assert sorted(path.name for path in (tmp_path / run).iterdir()) == files
     assert outcome(tmp_path / run) == outcome(tmp_path / "whole")
@@ -104,6 +107,7 @@ def test_an_interrupt_of_the_report_tells_that_the_run_is_finished(
 )
 def test_a_full_disk_at_the_last_write_loses_only_what_cannot_be_written(
     elman: Command,
+    ok: Command,
     story: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -132,8 +136,8 @@ def test_a_full_disk_at_the_last_write_loses_only_what_cannot_be_written(
     if told == "nothing was kept":
         assert not (tmp_path / "run").exists()
         return
-    assert elman("train", "--resume", "run").returncode == 0
-    assert elman("train", story, *QUICK, "--out", "whole").returncode == 0
+    ok("train", "--resume", "run")
+    ok("train", story, *QUICK, "--out", "whole")
     assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")
 
 
@@ -146,7 +150,12 @@ def test_a_full_disk_at_the_last_write_loses_only_what_cannot_be_written(
     ],
 )
 def test_a_failure_of_the_machine_in_a_callback_says_how_to_resume(
-    elman: Command, story: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, message: str
+    elman: Command,
+    ok: Command,
+    story: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    message: str,
 ) -> None:
     def fail(lines: Lines, trainer: Any) -> None:
         raise error
@@ -157,7 +166,7 @@ def test_a_failure_of_the_machine_in_a_callback_says_how_to_resume(
     last = done.stderr.splitlines()[-1]
     assert last.startswith(f"elman: {message}")
     assert "; resume from the last checkpoint with elman train --resume run" in last
-    assert elman("train", "--resume", "run").returncode == 0
+    ok("train", "--resume", "run")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names of files are Unicode")

@@ -53,6 +53,6 @@ def test_runs_lists_the_runs_of_a_folder_and_its_folders(
     ]
 
 
-def test_a_folder_without_runs_says_so(elman: Command, tmp_path: Path) -> None:
+def test_a_folder_without_runs_says_so(ok: Command, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    assert elman("runs", "empty").stdout == "no run is in empty\n"
+    assert ok("runs", "empty").stdout == "no run is in empty\n"

@@ -32,10 +32,9 @@ def table(output: str) -> list[list[str]]:
 
 
 def test_each_line_has_its_row_in_the_order_of_the_text(
-    elman: Command, run: Path, some_lines: Path
+    ok: Command, run: Path, some_lines: Path
 ) -> None:
-    done = elman("score", run, some_lines, *NUMPY)
-    assert done.returncode == 0, done.stderr
+    done = ok("score", run, some_lines, *NUMPY)
     rows = table(done.stdout)
     assert [int(row[2]) for row in rows] == [len(line) + 1 for line in LINES]  # with line ends
     assert rows[0] == rows[-1]
@@ -53,13 +52,13 @@ def test_each_line_has_its_row_in_the_order_of_the_text(
         (pytest.approx(float(n), abs=1e-4), pytest.approx(float(b), abs=1e-4), int(c))
         for n, b, c in rows
     ]
-    with_text = elman("score", run, some_lines, *NUMPY, "--text")
+    with_text = ok("score", run, some_lines, *NUMPY, "--text")
     texts = [f"{row}\t{line}" for row, line in zip(done.stdout.splitlines(), LINES, strict=True)]
     assert (with_text.stdout.splitlines(), with_text.stderr) == (texts, done.stderr)
 
 
 def test_empty_lines_and_unknown_characters_are_named_with_their_lines(
-    elman: Command, run: Path, some_lines: Path, caplog: pytest.LogCaptureFixture
+    ok: Command, run: Path, some_lines: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     empty = "elman: line 2 is empty: only the line end is predicted\n"
     unknown = (
@@ -67,25 +66,25 @@ def test_empty_lines_and_unknown_characters_are_named_with_their_lines(
         "and the bits of a token are of <unk>, bits/char include the spelling\n"
     )
     score = ("score", run, some_lines, *NUMPY)
-    assert elman(*score).stderr == empty + unknown
+    assert ok(*score).stderr == empty + unknown
     for options in (("--top", "9"), ("--by", "token")):
-        assert elman(*score, *options).stderr == unknown
+        assert ok(*score, *options).stderr == unknown
     caplog.clear()
     caplog.set_level("INFO", "elman")
     package.score(run, some_lines, framework="numpy")
     assert "".join(f"elman: {message}\n" for message in caplog.messages) == empty + unknown
     some_lines.write_text("ZYXWVUTSRQ\n" * 9 + "\n" * 3)
-    empty, unknown = elman(*score).stderr.splitlines()
+    empty, unknown = ok(*score).stderr.splitlines()
     assert empty == "elman: line 10 and 2 more are empty: only the line end is predicted"
     assert "'X', ... in line 1; " in unknown
     assert " in line 3; others in 6 more lines; nats " in unknown
 
 
 def test_by_token_a_line_is_spelt_out_with_its_surprises(
-    elman: Command, run: Path, some_lines: Path
+    ok: Command, run: Path, some_lines: Path
 ) -> None:
-    rows = table(elman("score", run, some_lines, *NUMPY, "--by", "token").stdout)
-    of_lines = table(elman("score", run, some_lines, *NUMPY).stdout)
+    rows = table(ok("score", run, some_lines, *NUMPY, "--by", "token").stdout)
+    of_lines = table(ok("score", run, some_lines, *NUMPY).stdout)
     known = dict.fromkeys("Z\xebxy\t\\", "<unk>") | {"\n": r"\n"}
     for n, (line, whole) in enumerate(zip(LINES, of_lines, strict=True), 1):
         tokens, bits = zip(*(row[1:] for row in rows if row[0] == str(n)), strict=True)
@@ -94,19 +93,19 @@ def test_by_token_a_line_is_spelt_out_with_its_surprises(
 
 
 def test_top_finds_the_lines_with_the_most_bits_per_character(
-    elman: Command, run: Path, some_lines: Path
+    ok: Command, run: Path, some_lines: Path
 ) -> None:
     score = ("score", run, some_lines, *NUMPY)
-    rows = table(elman(*score).stdout)
+    rows = table(ok(*score).stdout)
     of_text = [n for n, line in enumerate(LINES[:-1]) if line]  # not empty, and each once
     order = sorted(of_text, key=lambda n: -float(rows[n][1]))
     wanted = ["\t".join([*rows[n], str(n + 1), LINES[n]]) for n in order]
     for top in (3, 99):
-        assert elman(*score, "--top", str(top)).stdout.splitlines() == wanted[:top]
-    assert elman(*score, "--top", "3", "--text").stdout.splitlines() == wanted[:3]
+        assert ok(*score, "--top", str(top)).stdout.splitlines() == wanted[:top]
+    assert ok(*score, "--top", "3", "--text").stdout.splitlines() == wanted[:3]
     some_lines.write_text("\n".join(LINES[2:5] * 200))  # of equal lines the first is named
     for top in (2, 999):
-        found = [row[3:] for row in table(elman(*score, "--top", str(top)).stdout)]
+        found = [row[3:] for row in table(ok(*score, "--top", str(top)).stdout)]
         assert found == [["3", "Zo\xeb"], ["1", "said he"], ["2", "a time, a time"]][:top]
 
 
@@ -122,11 +121,11 @@ def test_top_finds_the_lines_with_the_most_bits_per_character(
     ],
 )
 def test_a_terminal_shows_the_rows_below_a_header(
-    elman: Command, run: Path, tmp_path: Path, words: list[str], names: list[str]
+    ok: Command, run: Path, tmp_path: Path, words: list[str], names: list[str]
 ) -> None:
     (tmp_path / "Once").write_text("Once\nsaid")
     command = (words[0], run, "Once", *words[1:], *NUMPY)
-    rows = [line.split() for line in elman(*command).stdout.splitlines()]
+    rows = [line.split() for line in ok(*command).stdout.splitlines()]
     header, *lines = in_terminal(command, tmp_path).splitlines()
     assert header.split() == names
     assert [line.split() for line in lines] == rows
@@ -150,16 +149,16 @@ def test_standard_input_is_read_as_a_file_is(
     assert "standard input is empty" in empty.stderr
 
 
-def test_a_line_that_nothing_predicts_has_no_bits(elman: Command, tmp_path: Path) -> None:
+def test_a_line_that_nothing_predicts_has_no_bits(ok: Command, tmp_path: Path) -> None:
     score = ("score", made(tmp_path / "run", "abc "), "lines.txt", *NUMPY)  # knows no line end
     (tmp_path / "lines.txt").write_text("\na\nabc\n")
-    done = elman(*score)
+    done = ok(*score)
     *without, (nats, bits, characters) = table(done.stdout)
     assert without == [["0.0000", "nan", "0"]] * 2
     assert float(bits) == pytest.approx(-float(nats) / log(2) / 2, abs=1e-4)
     assert characters == "2"
     assert done.stderr == "elman: line 1 is empty: nothing is predicted\n"
-    assert [row[3:] for row in table(elman(*score, "--top", "9").stdout)] == [["3", "abc"]]
+    assert [row[3:] for row in table(ok(*score, "--top", "9").stdout)] == [["3", "abc"]]
 
 
 @ON_UNIX

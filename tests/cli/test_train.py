@@ -15,16 +15,10 @@ from elman.experiments import compare
 from elman.runs.run import read_history
 from elman.runs.settings import Settings
 from tests.cli.conftest import in_terminal
-from tests.conftest import BOOK, QUICK, STORY, Command, Done
+from tests.conftest import BOOK, QUICK, STORY, Command
 
 NUMPY = ("--framework", "numpy")
 NAMES = "\n".join(a + b + c for a in "abcde" for b in "aeiou" for c in "nrstlm")
-
-
-def train(elman: Command, *words: str | Path) -> Done:
-    done = elman("train", *words)
-    assert done.returncode == 0, done.stderr
-    return done
 
 
 def training_of(run: Path) -> dict[str, Any]:
@@ -40,7 +34,7 @@ def weights(run: Path) -> bytes:
 def test_without_a_text_the_time_machine_is_trained_on_as_in_the_book(
     elman_process: Command, tmp_path: Path
 ) -> None:
-    done = train(elman_process, *QUICK)
+    done = elman_process("train", *QUICK)
     folder = tmp_path / "runs" / "time-machine"
     assert sorted(path.name for path in folder.iterdir()) == [
         *["config.json", "curves.png", "curves.svg"],
@@ -69,37 +63,34 @@ def test_without_a_text_the_time_machine_is_trained_on_as_in_the_book(
     ids=["story", "dash", "option", "blank", "lines"],
 )
 def test_a_report_ends_with_a_sample_and_a_command_that_continues_it(
-    elman: Command, tmp_path: Path, text: str, more: tuple[str, ...]
+    ok: Command, tmp_path: Path, text: str, more: tuple[str, ...]
 ) -> None:
     (tmp_path / "text.txt").write_text(text)
-    *_, empty, last = train(elman, "text.txt", *QUICK, *more, "--out", "a run").stdout.splitlines()
+    *_, empty, last = ok("train", "text.txt", *QUICK, *more, "--out", "a run").stdout.splitlines()
     words = shlex.split(last)
     assert (empty, words[:3]) == ("", ["next:", "elman", "generate"])
     assert "a run" in words
-    again = elman(*words[2:])
-    assert again.returncode == 0, again.stderr
+    again = ok(*words[2:])
     if not more:
         assert again.stdout.startswith(words[-1] if "--" in words else words[4] or " ")
 
 
-def test_a_run_has_the_weights_of_its_best_epoch(
-    elman: Command, story: Path, tmp_path: Path
-) -> None:
+def test_a_run_has_the_weights_of_its_best_epoch(ok: Command, story: Path, tmp_path: Path) -> None:
     wild = (story, *QUICK, "--lr", "0.3", "--optimizer", "adam", "--clip", "0", "--epochs")
-    done = train(elman, *wild, "9", "--patience", "3", "--out", "best")
+    done = ok("train", *wild, "9", "--patience", "3", "--out", "best")
     losses = [epoch.val_loss for epoch in read_history(tmp_path / "best")]
     best = losses.index(min(losses)) + 1
     assert len(losses) == min(9, best + 3)
     assert f"best epoch             {best} of {len(losses)}" in done.stdout
-    train(elman, *wild, str(best), "--out", "short")
+    ok("train", *wild, str(best), "--out", "short")
     assert weights(tmp_path / "best") == weights(tmp_path / "short")
-    assert f"{np.exp(min(losses)):.2f}" in elman("compare", "best").stdout
+    assert f"{np.exp(min(losses)):.2f}" in ok("compare", "best").stdout
 
 
 def test_minutes_bound_a_training_whose_history_is_of_time_and_tokens(
-    elman: Command, story: Path, tmp_path: Path
+    ok: Command, story: Path, tmp_path: Path
 ) -> None:
-    done = train(elman, story, *BOOK, *QUICK[4:], "--minutes", "0.01", "--out", "timed")
+    done = ok("train", story, *BOOK, *QUICK[4:], "--minutes", "0.01", "--out", "timed")
     assert done.stderr.splitlines()[-1].endswith(" 0:00 left")
     head = (tmp_path / "timed" / "history.csv").read_text().splitlines()[0]
     assert head.startswith("point,train_ppl,val_ppl,tokens_per_second,seconds,tokens,passes,")
@@ -112,28 +103,28 @@ def test_minutes_bound_a_training_whose_history_is_of_time_and_tokens(
     place = re.search(r"^best point +(\d+) of (\d+), .* the text$", done.stdout, re.MULTILINE)
     assert place is not None
     assert [*map(int, place.groups())] == [kept["epoch"], len(history)]
-    assert "point " in elman("info", "timed").stdout
+    assert "point " in ok("info", "timed").stdout
     lowest = f"{np.exp(kept['val_loss']):.2f}"
     validation = next(line for line in done.stdout.splitlines() if line.startswith("validation"))
     assert validation.split()[2] == lowest
-    train(elman, story, *QUICK, "--out", "passes")
+    ok("train", story, *QUICK, "--out", "passes")
     assert training_of(tmp_path / "passes")["val_loss"] is None
     compared = compare.read([tmp_path / "timed", tmp_path / "passes"])
     assert compared.by_time
     for name in ("timed", "passes"):
         minutes = [row.seconds / 60 for row in read_history(tmp_path / name)]
         assert [point.x for point in compared.curves[str(tmp_path / name)][1]] == minutes
-    assert lowest in elman("compare", "timed", "passes").stdout
+    assert lowest in ok("compare", "timed", "passes").stdout
 
 
 @pytest.mark.parametrize("lines", [False, True])
 def test_texts_are_shown_while_a_model_trains_and_change_nothing(
-    elman: Command, tmp_path: Path, lines: bool
+    ok: Command, tmp_path: Path, lines: bool
 ) -> None:
     (tmp_path / "text.txt").write_text(NAMES if lines else STORY)
     words = ("text.txt", *QUICK, *["--lines"] * lines)
-    train(elman, *words, "--out", "silent")
-    told = train(elman, *words, "--sample-every", "0.5", "--out", "shown").stderr
+    ok("train", *words, "--out", "silent")
+    told = ok("train", *words, "--sample-every", "0.5", "--out", "shown").stderr
     shown = [line for line in told.splitlines() if not line.startswith("  | ")]
     assert [line.split()[0] for line in shown] == ["after", "epoch", "after"] * 2
     texts = re.split(r" epochs?:\n", told)[1:]
@@ -147,10 +138,10 @@ def test_texts_are_shown_while_a_model_trains_and_change_nothing(
 
 
 def test_a_seed_and_options_determine_the_model_and_each_run_has_a_folder_of_its_own(
-    elman: Command, story: Path, tmp_path: Path
+    ok: Command, story: Path, tmp_path: Path
 ) -> None:
     for _ in range(2):
-        train(elman, story, *QUICK)
+        ok("train", story, *QUICK)
     first = weights(tmp_path / "runs" / "story")
     assert weights(tmp_path / "runs" / "story-2") == first
     others = [
@@ -158,13 +149,13 @@ def test_a_seed_and_options_determine_the_model_and_each_run_has_a_folder_of_its
         ("--batching", "contiguous"),
     ]
     for n, option in enumerate(others):
-        train(elman, story, *QUICK, *option, "--out", f"other-{n}")
+        ok("train", story, *QUICK, *option, "--out", f"other-{n}")
         assert weights(tmp_path / f"other-{n}") != first, option
 
 
-def test_every_option_reaches_the_model(elman: Command, tmp_path: Path, story: Path) -> None:
-    train(
-        *[elman, story, *QUICK, "--cell", "lstm", "--layers", "2", "--embedding", "8"],
+def test_every_option_reaches_the_model(ok: Command, tmp_path: Path, story: Path) -> None:
+    ok(
+        *["train", story, *QUICK, "--cell", "lstm", "--layers", "2", "--embedding", "8"],
         *["--tied", "--dropout", "0.1", "--input-dropout", "0.2", "--output-dropout", "0.3"],
         *["--tokenizer", "word", "--optimizer", "adam", "--lr", "0.01", "--clip", "5"],
         *["--device", "cpu", "--seed", "3", "--out", "run"],
@@ -181,12 +172,12 @@ def test_every_option_reaches_the_model(elman: Command, tmp_path: Path, story: P
 
 
 def test_unknown_tokens_are_told_of_and_spelt_in_the_results_of_the_test_part(
-    elman: Command, tmp_path: Path
+    ok: Command, tmp_path: Path
 ) -> None:
     text = "Once upon a time, " * 100 + " ".join(f"word{n}" for n in range(99))
     (tmp_path / "words.txt").write_text(text)
     words = ("--tokenizer", "word", *NUMPY, "--out", "words", "--seq-len", "4")
-    done = train(elman, "words.txt", *QUICK, *words)
+    done = ok("train", "words.txt", *QUICK, *words)
     lines = done.stdout.splitlines()
     shown = {line[:23].strip(): line[23:] for line in lines}
     assert shown["unknown tokens"].startswith("0.00% of training, ")
@@ -229,9 +220,9 @@ def test_a_terminal_sees_a_bar_with_perplexities_speed_and_time_left(
 
 
 def test_what_is_chosen_for_a_text_stands_in_three_lines_and_in_the_run(
-    elman: Command, story: Path, tmp_path: Path
+    ok: Command, story: Path, tmp_path: Path
 ) -> None:
-    done = train(elman, story, "--minutes", "0.02", "--out", "run")
+    done = ok("train", story, "--minutes", "0.02", "--out", "run")
     lines = [line.removeprefix("elman: ") for line in done.stderr.splitlines()]
     training = training_of(tmp_path / "run")
     assert lines[:3] == training["reasons"]
@@ -239,19 +230,19 @@ def test_what_is_chosen_for_a_text_stands_in_three_lines_and_in_the_run(
     assert (training["settings"]["recipe"], training["settings"]["cell"]) == ("auto", "gru")
 
 
-def test_what_is_given_is_not_chosen(elman: Command, story: Path, tmp_path: Path) -> None:
+def test_what_is_given_is_not_chosen(ok: Command, story: Path, tmp_path: Path) -> None:
     words = ("--cell", "gru", "--hidden", "12", "--lr", "0.01", "--batch-size", "7")
-    train(elman, story, *words, *NUMPY, "--epochs", "3", "--out", "run")
+    ok("train", story, *words, *NUMPY, "--epochs", "3", "--out", "run")
     settings = training_of(tmp_path / "run")["settings"]
     names = ("cell", "hidden", "lr", "batch_size", "epochs", "minutes", "optimizer")
     assert [settings[name] for name in names] == ["gru", 12, 0.01, 7, 3, None, "adamw"]
 
 
 def test_the_recipe_of_the_book_has_its_settings_for_any_text(
-    elman: Command, story: Path, tmp_path: Path
+    ok: Command, story: Path, tmp_path: Path
 ) -> None:
     words = (*BOOK, "--batch-size", "64", *NUMPY, "--epochs", "3")
-    done = train(elman, story, *words, "--out", "run")
+    done = ok("train", story, *words, "--out", "run")
     training = training_of(tmp_path / "run")
     book = Settings(text=str(story), batch_size=64, framework="numpy", epochs=3)
     assert (training["settings"], training["reasons"]) == (asdict(book), [])
@@ -259,7 +250,7 @@ def test_the_recipe_of_the_book_has_its_settings_for_any_text(
 
 
 @pytest.mark.parametrize("text", ["ab" * 50, "x" * 30 + "y", STORY[:500]])
-def test_the_shortest_texts_train(elman: Command, tmp_path: Path, text: str) -> None:
+def test_the_shortest_texts_train(ok: Command, tmp_path: Path, text: str) -> None:
     (tmp_path / "short.txt").write_text(text)
-    done = train(elman, "short.txt", *NUMPY, "--epochs", "3", "--out", "run")
+    done = ok("train", "short.txt", *NUMPY, "--epochs", "3", "--out", "run")
     assert done.stderr.count("\n") <= 7  # of which one of few updates, one of order
