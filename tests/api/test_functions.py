@@ -38,31 +38,18 @@ ANSWERS: dict[str, tuple[Callable[[Run], Any], str]] = {
         lambda run: {"runs": elman.compare(run, on=iter(LINES)).to_json()},
         "compare RUN --on other.txt",
     ),
-    "plan": (
-        lambda run: {
-            "weights": elman.plan(STORY, workers=1, hidden=8, epochs=2).to_dict()["weights"]
-        },
-        "plan story.txt --workers 1 --hidden 8 --epochs 2",
-    ),
 }
 
 
 @pytest.mark.parametrize("name", ANSWERS)
 def test_a_function_returns_what_its_command_prints_as_json(
-    name: str,
-    run: Run,
-    command: Command,
-    story: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    name: str, run: Run, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("other.txt").write_text(OTHER)
     function, words = ANSWERS[name]
     done = command(*words.replace("RUN", str(run.path)).split(), "--json")
-    found, printed = function(run), json.loads(done.stdout)
-    assert found == {key: printed[key] for key in found}
-    assert found.keys() == printed.keys() or name == "plan"  # of which the rest is measured
+    assert function(run) == json.loads(done.stdout)
 
 
 def test_frameworks_are_listed_with_their_versions_and_devices() -> None:
