@@ -22,11 +22,12 @@ from elman.data.orders import (
     windows_in_stretch,
 )
 from elman.data.sequences import Sequences, padded_steps, take_rows
+from elman.errors import ElmanError
 from elman.model.weights import Architecture, initial
 from elman.numpy import TextFile, Trainer, build
 
 WINDOWS = ("windows", "in order", "stretches", "sequences")
-DRAWN = ("windows", "stretches", "rows", "lines")
+DRAWN = ("windows", "stretches", "segments", "rows", "lines")
 PADDING = -1
 # Large texts are drawn block by block: here from 100 ids on, in blocks of 8 segments of 16 ids.
 BLOCKS = {"MAX_SHUFFLED_IDS": 100, "SEGMENT_IDS": 16, "BLOCK_IDS": 128}
@@ -57,6 +58,7 @@ def loader(kind: str, tokens: int, rows: int, steps: int, seed: int = 0) -> Any:
     else:
         windows = 3 if kind == "stretches" else 1
         order = Windows(tokens, rows, steps, None if kind == "in order" else rng, windows)
+        order = order.for_shards() if kind == "segments" else order
     return SequenceBatches(sequences, order, np.asarray, np.int32)
 
 
@@ -83,35 +85,31 @@ def test_an_epoch_of_windows_predicts_no_token_twice_and_leaves_out_few(
     tokens = 1 + (max(rows, stretch) if kind == "sequences" else stretch) + more
     number = max(1, (tokens - stretch) // stretch)  # of stretches, if they are drawn
     whole = number if windows == 1 else max(number // rows * rows, min(rows, number))
+    counts = {"in order": (tokens - 1) // steps * steps, "sequences": (tokens - 1) // rows * rows}
+    wanted = counts.get(kind, whole * stretch)
     with in_blocks(large):
         batches = loader(kind, tokens, rows, steps, seed)
         epochs = [list(batches) for _ in range(2)]
-    for batch in epochs:
-        assert len(batch) == len(batches)
-        assert all((Y == X + 1).all() and X.dtype == Y.dtype == np.int32 for X, Y in batch)
-        wide = [Y.shape[1] for _, Y in batch]
-        assert wide[:-1] == [steps] * (len(wide) - 1)
-        assert 0 < wide[-1] <= steps
-        found = np.sort(targets(batch))
-        assert (np.diff(found) >= 1).all()
-        if kind == "in order":
-            assert found.tolist() == [*range(1, (tokens - 1) // steps * steps + 1)]
-        elif kind == "sequences":
-            assert found.tolist() == [*range(1, (tokens - 1) // rows * rows + 1)]
-        else:
-            assert len(found) == whole * stretch
-            assert found[0] >= 1
-            assert found[-1] < tokens
-            assert kind == "stretches" or found[0] <= steps
-        following = len(batch) if kind == "sequences" else windows  # batches that go on
-        for start in range(0, len(batch), following):
-            read = np.concatenate([X for X, _ in batch[start : start + following]], axis=1)
+    for epoch in epochs:
+        assert len(epoch) == len(batches)
+        assert all((Y == X + 1).all() and X.dtype == Y.dtype == np.int32 for X, Y in epoch)
+        *wide, last = (Y.shape[1] for _, Y in epoch)
+        assert {*wide, max(last, steps)} == {steps}
+        found = np.unique(targets(epoch))
+        assert len(found) == len(targets(epoch)) == wanted
+        assert 1 <= found[0] <= found[-1] < tokens
+        if kind != "stretches":
+            assert found[0] <= (steps if kind == "windows" else 1)
+            assert found[-1] - found[0] == wanted - 1
+        following = len(epoch) if kind == "sequences" else windows  # batches that go on
+        for start in range(0, len(epoch), following):
+            read = np.concatenate([X for X, _ in epoch[start : start + following]], axis=1)
             assert (np.diff(read) == 1).all()
-        assert all(each.stateful == (kind in ("sequences", "stretches")) for each in batch)
-        begins = [kind == "stretches" and n % 3 == 0 for n in range(len(batch))]
-        assert [each.begins for each in batch] == begins
+        for n, batch in enumerate(epoch):
+            assert batch.stateful == (kind in ("sequences", "stretches"))
+            assert batch.begins == (kind == "stretches" and n % 3 == 0)
     assert batches.share == (whole / number if kind == "stretches" else 1)
-    assert batches.example()[0].tolist() == [[*range(wide[0])]]
+    assert batches.example()[0].tolist() == [[*range(epoch[0][0].shape[1])]]
 
 
 @given(st.integers(2, 600), st.integers(1, 9), st.integers(1, 20), st.booleans())
@@ -288,8 +286,8 @@ def whole(batches: list[ShardedBatch]) -> np.ndarray:
 def test_batches_are_the_same_for_any_shards_and_workers(
     kind: str, log: int, of: int, seed: int
 ) -> None:
-    def sharded(shards: int, own: range) -> list[ShardedBatch]:
-        found = ShardedLoader(loader(kind, 1000, 19, 7, seed), shards, own, 1001)
+    def batches_of(shards: int, own: range) -> list[ShardedBatch]:
+        found = ShardedLoader(loader(kind, 1000, 19, 7, seed), shards, own, 1000)
         batches = list(found)
         assert len(batches) == len(found)
         return batches
@@ -297,21 +295,10 @@ def test_batches_are_the_same_for_any_shards_and_workers(
     shards, size = 2**log, 2 ** min(log, of)
     cuts = [range(rank * shards // size, (rank + 1) * shards // size) for rank in range(size)]
     for one, *own in zip(
-        sharded(1, range(1)), *(sharded(shards, cut) for cut in cuts), strict=True
+        batches_of(1, range(1)), *(batches_of(shards, cut) for cut in cuts), strict=True
     ):
         np.testing.assert_array_equal(whole(own), whole([one]))
         assert {batch.begins for batch in own} == {one.begins}
-
-
-def test_random_windows_of_shards_differ_in_every_epoch_and_do_not_overlap() -> None:
-    data = ShardedLoader(loader("windows", 1000, 8, 7), 2, range(2), 1001)
-    state = data.state
-    epochs = [np.concatenate([whole([batch]) for batch in data]) for _ in range(2)]
-    assert sorted(epochs[0][:, 0]) != sorted(epochs[1][:, 0])
-    for rows in epochs:
-        assert len(np.unique(rows)) == rows.size > 0.9 * 1000
-    data.state = state
-    np.testing.assert_array_equal(np.concatenate([whole([each]) for each in data]), epochs[0])
 
 
 @pytest.mark.parametrize("kind", ["windows", "sequences", "stretches"])
@@ -329,3 +316,28 @@ def test_rows_are_dealt_out_evenly(total: int, rows: int) -> None:
     assert [row for cut in cuts for row in range(cut.start, cut.stop)] == list(range(rows))
     sizes = [cut.stop - cut.start for cut in cuts]
     assert max(sizes) - min(sizes) <= 1
+
+
+def sharded(kind: str, tokens: int, rows: int, steps: int, vocab: int = 5000) -> list[Any]:
+    return list(ShardedLoader(loader(kind, tokens, rows, steps), 8, range(8), vocab))
+
+
+def test_a_shard_may_have_a_row_and_a_segment_one_window() -> None:
+    assert len(sharded("windows", 7 * 9, 8, 7)) == 1
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Windows(32, 1, 32), "needs 33 tokens, and .* has 32"),
+        (lambda: Contiguous(9, 9, 4), "9 sequences need 10 tokens, and .* has 9: use"),
+        (lambda: Numbered(3, 0), "batch size must be 1 or more, got 0"),
+        (lambda: sharded("windows", 1000, 7, 7), "a batch size of 7 and 8 shards: use a larger"),
+        (lambda: sharded("windows", 7 * 9 - 1, 8, 7), "need 56 positions, and .* has 55"),
+        (lambda: sharded("in order", 100, 8, 7, 98), "contains ids above 97: prepare the store"),
+        (lambda: ShardedLoader([], 2, range(2), 10), "of a text, got list: use TextFile"),
+    ],
+)
+def test_batches_that_cannot_be_made_are_refused(make: Any, message: str) -> None:
+    with pytest.raises(ElmanError, match=message):
+        make()
