@@ -15,40 +15,33 @@ X, Y = np.zeros((2, 3), int), np.ones((2, 3), int)
 MASK = np.array([[True, True, False], [True, False, False]])
 
 
-def test_a_batch_is_the_pair_of_inputs_and_targets() -> None:
+def test_a_batch_is_its_inputs_and_its_targets() -> None:
     for batch in (Batch(X, Y), Batch([X], Y), Batch.of((X, Y)), Batch.of([X, Y])):
         inputs, targets = batch
         assert inputs is X
-        assert targets is Y
+        assert targets is batch[-1] is Y
         assert batch[:-1] == batch.inputs == (X,)
-        assert batch[-1] is Y
         assert len(batch) == 2
         assert batch.num_targets == 6
     assert Batch.of(batch) is batch
+    several = Batch.of([X, MASK, Y])
+    assert [part is wanted for part, wanted in zip(several, (X, MASK, Y), strict=True)] == [
+        True
+    ] * 3
 
 
-def test_a_model_of_several_inputs_gets_them_all() -> None:
-    batch = Batch.of([X, MASK, Y])
-    assert [part is wanted for part, wanted in zip(batch, (X, MASK, Y), strict=True)] == [True] * 3
-    assert len(batch.inputs) == 2
+def test_another_state_or_other_arrays_leave_the_rest_of_a_batch() -> None:
+    batch = Batch(X, Y, MASK, stateful=True, begins=True)
+    assert batch.with_state("state")[:-1] == (X, "state")
+    for other in (batch.with_state("state"), batch.with_arrays([X + 1, Y])):
+        np.testing.assert_array_equal(other.mask, MASK)
+        assert other.targets is Y
+        assert other.stateful
+        assert other.begins
+    np.testing.assert_array_equal(batch.with_arrays([X + 1, Y]).inputs[0], X + 1)
 
 
-def test_a_state_is_the_last_input() -> None:
-    batch = Batch(X, Y, MASK, stateful=True).with_state("state")
-    assert batch[:-1] == (X, "state")
-    assert batch[-1] is Y
-    assert batch.num_targets == 3
-
-
-def test_other_arrays_leave_the_mask() -> None:
-    batch = Batch(X, Y, MASK, stateful=True).with_arrays([X + 1, Y + 1])
-    np.testing.assert_array_equal(batch.inputs[0], X + 1)
-    np.testing.assert_array_equal(batch.targets, Y + 1)
-    np.testing.assert_array_equal(batch.mask, MASK)
-    assert batch.stateful
-
-
-@pytest.mark.parametrize("mask", [MASK, MASK.astype(int), MASK.astype(float), MASK.tolist()])
+@pytest.mark.parametrize("mask", [MASK, MASK.astype(float), MASK.tolist()])
 def test_the_targets_that_count_are_those_of_the_mask(mask: Any) -> None:
     batch = Batch(X, Y, mask)
     assert batch.mask is not None
@@ -67,9 +60,8 @@ def test_the_targets_that_count_are_those_of_the_mask(mask: Any) -> None:
     ],
 )
 def test_a_mask_that_is_none_is_refused(mask: Any, message: str) -> None:
-    with pytest.raises(ElmanError, match=message) as error:
+    with pytest.raises(ElmanError, match=f"^{message}[^\n]*$"):
         Batch(X, Y, mask)
-    assert "\n" not in str(error.value)
 
 
 class Model(Module):
@@ -94,6 +86,13 @@ class Careless(Model):
 
     def loss(self, y_hat: Any, y: Any) -> Any:
         return y.mean()
+
+
+class Careful(Classifier, Careless):
+    """A model whose accuracy alone uses the mask."""
+
+    def accuracy(self, y_hat: Any, y: Any) -> Any:
+        return y[self.target_mask].mean()
 
 
 class Data:
@@ -132,19 +131,6 @@ def test_tokens_per_second_are_those_that_count(monkeypatch: pytest.MonkeyPatch)
     assert masked.tokens_per_second * 2 == whole.tokens_per_second
 
 
-def test_a_loss_that_leaves_the_mask_unused_is_refused() -> None:
-    with pytest.raises(
-        ElmanError, match="the loss of Careless must use the mask of the batch: average"
-    ):
-        history_of(Careless())
-
-
-def test_a_mask_ends_with_its_step() -> None:
-    model = Model()
-    history_of(model)
-    assert model.target_mask is None
-
-
 def test_a_loop_of_the_users_own_counts_the_targets_of_the_mask() -> None:
     losses = []
 
@@ -159,15 +145,15 @@ def test_a_loop_of_the_users_own_counts_the_targets_of_the_mask() -> None:
     assert model.target_mask is None
 
 
-def test_an_accuracy_that_uses_the_mask_does_not_excuse_a_loss_that_does_not() -> None:
-    class Careful(Classifier, Careless):
-        def accuracy(self, y_hat: Any, y: Any) -> Any:
-            return y[self.target_mask].mean()
-
-    batch, model = Batch(X, Y, MASK), Careful()
+@pytest.mark.parametrize("kind", [Careless, Careful])
+def test_a_loss_that_leaves_the_mask_unused_is_refused(kind: type[Model]) -> None:
+    """An accuracy that uses it does not excuse the loss."""
+    batch, model = Batch(X, Y, MASK), kind()
     model.plot = lambda *words, **named: None  # type: ignore[method-assign]
     with (
-        pytest.raises(ElmanError, match="must use the mask of the batch"),
+        pytest.raises(
+            ElmanError, match=f"the loss of {kind.__name__} must use the mask of the bat"
+        ),
         model.masking(batch.mask),
     ):
         model.validation_step(batch)

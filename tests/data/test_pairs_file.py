@@ -2,6 +2,7 @@
 
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -61,11 +62,9 @@ def test_tokens_are_learned_from_the_training_pairs_only(tmp_path: Path) -> None
 
 
 def test_merges_are_learned_from_the_training_pairs_only(tmp_path: Path) -> None:
-    path = Path(file_of(tmp_path, "".join(f"{n}\t{n}\n" for n in range(40))))
     held = {n for n in range(40) if zlib.crc32(str(n).encode()) < 0.25 * (1 << 32)}
     content = "".join(f"{n}\t{'held' if n in held else 'learned'}\n" for n in range(40))
-    path.write_text(content)
-    texts = read_pair_texts(path, ("char", "bpe"), 0.25)
+    texts = read_pair_texts(Path(file_of(tmp_path, content)), ("char", "bpe"), 0.25)
     split = texts.tokenizers[1].split
     assert (split("learned"), split("held")) == (["learned"], [*"held"])
 
@@ -79,58 +78,45 @@ def test_pairs_of_equal_sources_are_in_one_part(tmp_path: Path) -> None:
     assert sum(len(batch.targets) for batch in data.val_dataloader()) == 200 - data.num_train
 
 
+RESERVED = "one <pad> two\tun\nthree\ttrois\nfour <pad>\tquatre\n"
+
+
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("content", "options", "message"),
     [
-        ("a\tb\nno tab\n", "a source, a tab and a target, got 'no tab' in line 2 of .*pairs.tsv"),
-        ("a\tb\tc\n", r"a source, a tab and a target, got 'a\\tb\\tc' in line 1"),
-        ("\tb\n", r"a source, a tab and a target, got '\\tb' in line 1"),
-        ("a\t \n", r"a source, a tab and a target, got 'a\\t ' in line 1"),
-        (b"a\t\xff\n", "pairs are UTF-8 text .* got byte 0xff in line 1 of .*: convert the file"),
-        ("a\t" + "b" * (1 << 20), "at most 65,536 bytes, got more in line 1"),
-        ("", "has 0 pairs for training and 0 for validation, and each part needs one"),
-        ("a\tb\n", "and each part needs one: give more pairs, or another share for validation"),
+        ("a\tb\nno tab\n", {}, "a source, a tab and a target, got 'no tab' in line 2 of .*pairs"),
+        ("a\tb\tc\n", {}, r"a source, a tab and a target, got 'a\\tb\\tc' in line 1"),
+        ("\tb\n", {}, r"a source, a tab and a target, got '\\tb' in line 1"),
+        ("a\t \n", {}, r"a source, a tab and a target, got 'a\\t ' in line 1"),
+        (b"a\t\xff\n", {}, "pairs are UTF-8 text .* got byte 0xff in line 1 of .*: convert"),
+        ("a\t" + "b" * (1 << 16), {}, "at most 65,536 bytes, got more in line 1"),
+        (PLURALS * 2, {}, "a file of pairs has at most 90 bytes, got 166"),
+        ("", {}, "has 0 pairs for training and 0 for validation, and each part needs one"),
+        ("a\tb\n", {}, "and each part needs one: give more pairs, or another share"),
+        (PLURALS, {"path": "none.tsv"}, "there is no file none.tsv"),
+        (PLURALS, {"tokenizer": "bpe"}, "tokenizer must be char or word, got 'bpe'"),
+        (PLURALS, {"val_share": 1}, "val share must be above 0 and below 1, got 1"),
+        (PLURALS, {"num_steps": 0}, "num steps must be 1 or more, got 0"),
+        (PLURALS, {"num_steps": 7}, "must be 54 or less, got 9 times 7: give a smaller num_"),
+        (RESERVED, {"tokenizer": "word"}, "must not contain the reserved word <pad>"),
     ],
-    ids=["no tab", "two tabs", "no source", "no target", "no UTF-8", "long", "empty", "one"],
 )
 def test_what_is_no_file_of_pairs_is_refused(
-    tmp_path: Path, content: str | bytes, message: str
-) -> None:
-    with pytest.raises(ElmanError, match=message):
-        PairsFile(file_of(tmp_path, content), 4)
-
-
-def test_a_large_file_a_missing_one_and_wrong_options_are_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = file_of(tmp_path, PLURALS)
-    with pytest.raises(ElmanError, match="there is no file"):
-        PairsFile(str(tmp_path / "none.tsv"), 4)
-    with pytest.raises(ElmanError, match="tokenizer must be char or word, got 'bpe'"):
-        PairsFile(path, 4, tokenizer="bpe")
-    with pytest.raises(ElmanError, match="val share must be above 0 and below 1, got 1"):
-        PairsFile(path, 4, val_share=1)
-    with pytest.raises(ElmanError, match="num steps must be 1 or more, got 0"):
-        PairsFile(path, 4, num_steps=0)
-    monkeypatch.setattr(in_memory, "MAX_FILE_BYTES", 10)
-    with pytest.raises(ElmanError, match="a file of pairs has at most 10 bytes, got"):
-        PairsFile(path, 4)
-
-
-def test_reserved_words_are_no_tokens_of_a_text(tmp_path: Path) -> None:
-    path = file_of(tmp_path, "one <pad> two\tun\nthree\ttrois\nfour <pad>\tquatre\n")
-    with pytest.raises(ElmanError, match="must not contain the reserved word <pad>"):
-        PairsFile(path, 1, tokenizer="word", val_share=0.4)
-    data = PairsFile(path, 1, val_share=0.4)  # characters of it may be read
-    assert "<" in data.src_vocab
-
-
-def test_more_ids_than_memory_has_room_for_are_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    content: str | bytes,
+    options: dict[str, Any],
+    message: str,
 ) -> None:
     monkeypatch.setattr(translation, "MAX_IDS", 9 * 6)
-    with pytest.raises(ElmanError, match="must be 54 or less, got 9 times 7: give a smaller num_"):
-        PairsFile(file_of(tmp_path, PLURALS), 4, num_steps=7, val_share=0.3)
+    monkeypatch.setattr(in_memory, "MAX_FILE_BYTES", 90 if content == PLURALS * 2 else 1 << 20)
+    given = {"path": file_of(tmp_path, content), "batch_size": 4, "val_share": 0.3} | options
+    with pytest.raises(ElmanError, match=message):
+        PairsFile(**given)
+
+
+def test_characters_of_reserved_words_may_be_read(tmp_path: Path) -> None:
+    assert "<" in PairsFile(file_of(tmp_path, RESERVED), 1, val_share=0.4).src_vocab
 
 
 def test_a_byte_order_mark_is_dropped_only_at_the_start_of_a_file(tmp_path: Path) -> None:

@@ -9,37 +9,29 @@ import pytest
 from elman.data import tokenization
 from elman.data.parts import Sources
 from elman.data.tokenization import separate_lines, suitable_tokens, training_characters
-from elman.errors import ElmanError
 
 TEXT = "Grüße, 世界!\nagain\n" * 5000
 
 
-@pytest.mark.parametrize("name", ["text.txt", "text.txt.gz"])
-def test_a_text_within_the_sample_is_counted(tmp_path: Path, name: str) -> None:
-    path = tmp_path / name
-    path.write_bytes(gzip.compress(TEXT.encode()) if name.endswith("gz") else TEXT.encode())
-    assert training_characters(Sources.of(str(path))) == round(0.8 * len(TEXT))
-    twice = Sources.of([str(path)] * 2, validation=str(path))
-    assert training_characters(twice) == 2 * len(TEXT)
-
-
-@pytest.mark.parametrize("name", ["text.txt", "text.txt.gz"])
-def test_a_longer_text_is_estimated(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("packed", [False, True])
+def test_characters_of_a_text_are_counted_or_estimated_if_they_are_many(
+    tmp_path: Path, packed: bool
+) -> None:
     # Numbers in no order: gzip reads up to 128 KB ahead, much of a text that repeats itself.
-    raw = "".join(f"{number * 2654435761 % 2**32} Grüße, 世界!\n" for number in range(400_000))
-    assert len(raw) > tokenization.SAMPLE_CHARACTERS
-    path = tmp_path / name
-    path.write_bytes(gzip.compress(raw.encode(), 1) if name.endswith("gz") else raw.encode())
-    assert training_characters(Sources.of(str(path))) == pytest.approx(0.8 * len(raw), rel=0.1)
-
-
-def test_a_text_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ElmanError, match="there is no file"):
-        training_characters(Sources.of(str(tmp_path / "none.txt")))
+    long = "".join(f"{number * 2654435761 % 2**32} Grüße, 世界!\n" for number in range(400_000))
+    assert len(long) > tokenization.SAMPLE_CHARACTERS
+    for text, rel in ((TEXT, 0), (long, 0.1)):
+        path = tmp_path / "text.txt"
+        path.write_bytes(gzip.compress(text.encode(), 1) if packed else text.encode())
+        counted = training_characters(Sources.of(str(path)))
+        assert counted == pytest.approx(round(0.8 * len(text)), rel=rel)
+        twice = Sources.of([str(path)] * 2, validation=str(path))
+        assert training_characters(twice) == pytest.approx(2 * len(text), rel=rel)
 
 
 @pytest.mark.parametrize(
-    ("characters", "pairs"), [(100, 0), (10**5, 0), (500_000, 1024), (10**7, 2048), (10**8, 2048)]
+    ("characters", "pairs"),
+    [(100, 0), (399_999, 0), (400_000, 1024), (799_999, 1024), (800_000, 2048), (10**8, 2048)],
 )
 def test_tokens_are_chosen_by_the_size_of_a_text(
     characters: int, pairs: int, monkeypatch: pytest.MonkeyPatch

@@ -8,7 +8,6 @@ import pytest
 from elman.data.parts import Sources
 from elman.data.text import BatchSettings, read_text
 from elman.data.tokenization import TokenSettings
-from elman.errors import ElmanError
 from elman.numpy import TextFile
 
 
@@ -31,5 +30,3 @@ def test_lines_of_a_text_that_was_read_are_cut_as_the_batches_say(tmp_path: Path
     text = read_text(Sources.of(str(tmp_path / "lines")), TokenSettings(lines=True))
     assert text.mean_line(4) == 4
     assert TextFile.of(text, BatchSettings(2, 4)).mean_line == 4
-    with pytest.raises(ElmanError, match="lines= requires random batching"):
-        TextFile.of(text, BatchSettings(2, 4, "contiguous"))
