@@ -285,7 +285,7 @@ def test_the_vocabulary_can_be_bounded(text: Path, folder: Path) -> None:
     four = TextFile(str(text), 8, 4, "word", vocab_size=4)
     assert four.vocab.idx_to_token == [" a", " b", " c", "<unk>"]  # of equals, the first
     assert TextFile(str(text), 8, 4, min_freq=400).vocab.idx_to_token == [" ", "<unk>"]
-    assert len(TextFile(str(text), 8, 4, "bpe", vocab_size=258).vocab) == 258
+    assert len(TextFile(str(text), 8, 4, "bpe", vocab_size=257).vocab) == 257
 
 
 def test_byte_pairs_are_learned_from_the_training_part_alone(text: Path) -> None:
