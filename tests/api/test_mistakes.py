@@ -135,6 +135,18 @@ MISTAKES: dict[str, tuple[Callable[[Run], Any], str]] = {
         lambda run: elman.resume(run, on_epoch=5),  # type: ignore[arg-type]
         "^on_epoch must be a function of an epoch, got 5$",
     ),
+    "an edition of a text": (
+        lambda run: run.evaluate(STORY, edition="d2l"),
+        "^only The Time Machine has editions, got d2l with a file$",
+    ),
+    "a host that is a number": (
+        lambda run: elman.serve(run, allowed_host=5),  # type: ignore[arg-type]
+        "^allowed host must be a text or a tuple of texts, got 5$",
+    ),
+    "a key that is a number": (
+        lambda run: elman.serve(run, api_key=5),  # type: ignore[arg-type]
+        "^api key must be a text, got 5$",
+    ),
     "a sweep of nothing": (lambda run: elman.sweep(STORY), "^space= is required"),
 }
 

@@ -180,3 +180,12 @@ def test_a_model_of_lines_is_saved_and_loaded_as_one(tmp_path: Path) -> None:
     assert written.startswith("ab")
     assert "\n" not in written
     assert loaded.predict("ab", 300, codec.vocab) == written
+
+
+def test_a_part_that_is_replaced_is_read_by_lines_as_well(tmp_path: Path) -> None:
+    (tmp_path / "names").write_text("".join(f"{name}\n" for name in NAMES))
+    data = TextFile(str(tmp_path / "names"), 4, 9, lines=True)
+    ends = np.flatnonzero(data.train == data.codec.line_end)
+    data.train = data.train[: ends[3] + 1]
+    first = data.codec.text(data.train[1:-1]).split("\n")
+    assert sorted(epoch(data, data.train_dataloader())) == sorted(first)

@@ -140,7 +140,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 PAIR, THREE = (0.5, 0.5), (0.5, 0.3, 0.2)
-OF_LINES = Codec(Vocab([*"abc\n"]), "char", lines=True)
+OF_LINES, NO_LINE_END = Codec(Vocab([*"abc\n"]), "char", lines=True), Codec(Vocab([*"abc"]), "char")
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"path": []}, "a text must be the path of a UTF-8 file, or several: give one"),
     ({"path": "none"}, "there is no file none"),
@@ -163,6 +163,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"path": "words", "vocab_size": 9}, "vocab size is fixed, since words was .* got 9: leave"),
     ({"path": "kept", "newlines": "universal"}, "newlines must be keep, since kept was prepared"),
     ({"path": "words", "codec": OF_LINES, "lines": True}, "words has other tokens than the model"),
+    ({"path": "lines", "codec": NO_LINE_END}, "lines has other tokens than the model"),
     ({"codec": OF_LINES, "lines": True, "tokenizer": "word"}, "tokenizer must be char, since the"),
     ({"codec": OF_LINES.vocab}, r"codec must be a Codec, such as model\.codec, got Vocab"),
     ({"path": "lines"}, "lines was made for separate lines: give lines="),

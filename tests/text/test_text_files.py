@@ -117,3 +117,13 @@ def test_standard_input_that_others_have_set_not_to_wait_is_waited_for(
         written.write(b"Once")
         assert text_files.standard_input().read(4) == b"Once"
         assert os.get_blocking(end)  # else the next read would find an end here
+
+
+def test_a_sample_has_nothing_beyond_the_share(tmp_path: Path) -> None:
+    plain, packed = tmp_path / "plain.txt", tmp_path / "packed.gz"
+    plain.write_text("a\n" * 400_000)
+    packed.write_bytes(gzip.compress(b"b\n" * 400_000))
+    assert {*"".join(text_files.sample([plain, packed], 1 << 20, 0.5))} == {*"a\n"}
+    assert {*"".join(text_files.sample([packed, plain], 1 << 20, 0.5))} == {*"b\n"}
+    read = len("".join(text_files.sample([packed], 1 << 20, 0.25)))
+    assert 199_000 < read <= 200_000  # whole lines
