@@ -4,6 +4,7 @@ import io
 import tarfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,11 +20,12 @@ def zip_of(path: Path, **contents: str) -> Path:
     return path
 
 
-def tar_of(path: Path, name: str, content: bytes = b"text") -> Path:
-    with tarfile.open(path, "w:gz" if path.suffix == ".gz" else "w") as archive:
-        member = tarfile.TarInfo(name)
-        member.size = len(content)
-        archive.addfile(member, io.BytesIO(content))
+def tar_of(path: Path, *members: tarfile.TarInfo, content: bytes = b"text") -> Path:
+    mode: Any = "w:gz" if path.suffix == ".gz" else "w"
+    with tarfile.open(path, mode, format=tarfile.PAX_FORMAT) as archive:
+        for member in members:
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
     return path
 
 
@@ -37,43 +39,44 @@ def test_a_zip_is_extracted_beside_itself_or_into_a_folder(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("name", ["some.tar", "some.tar.gz"])
 def test_a_tar_is_extracted(tmp_path: Path, name: str) -> None:
-    extract(str(tar_of(tmp_path / name, "folder/file")))
+    extract(str(tar_of(tmp_path / name, tarfile.TarInfo("folder/file"))))
     assert (tmp_path / "folder" / "file").read_bytes() == b"text"
 
 
-def test_members_outside_the_folder_stay_in_it_or_are_refused(tmp_path: Path) -> None:
-    inner = tmp_path / "inner"
-    inner.mkdir()
-    extract(str(zip_of(inner / "some.zip", **{"..__escaped": "text"})))
-    with pytest.raises(ElmanError, match=r"cannot extract .*escaped"):
-        extract(str(tar_of(inner / "some.tar", "../escaped")))
+def test_members_outside_the_folder_stay_in_it(tmp_path: Path) -> None:
+    extract(str(zip_of(tmp_path / "some.zip", **{"..__escaped": "text"})), str(tmp_path / "inner"))
     assert not (tmp_path / "escaped").exists()
 
 
-def test_archives_that_are_too_large_damaged_missing_or_of_another_kind_are_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+LINK, HIDDEN = tarfile.TarInfo("link"), tarfile.TarInfo("hidden")
+LINK.type, LINK.linkname = tarfile.LNKTYPE, "missing"
+HIDDEN.pax_headers = {"path": "a\0b"}
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "message"),
+    [
+        ("a.zip", lambda path: path.write_bytes(b"no archive"), "cannot extract .*a.zip"),
+        ("a.tar", lambda path: path.write_bytes(b"no archive"), "cannot extract .*a.tar"),
+        ("a.zip", lambda path: None, "there is no file"),
+        ("a.txt", lambda path: None, r"an archive ends in \.zip, \.tar, \.gz, got .*a\.txt"),
+        (
+            "a.zip",
+            lambda path: zip_of(path, file="texts"),
+            "must extract to 4 bytes or fewer, got 5",
+        ),
+        ("a.tar", lambda path: tar_of(path, *2 * [tarfile.TarInfo("file")]), "4 bytes .*, got 8"),
+        ("a.tar", lambda path: tar_of(path, tarfile.TarInfo("../escaped")), "cannot .*escaped"),
+        ("a.tar", lambda path: tar_of(path, LINK, content=b""), r"cannot extract .*a\.tar: "),
+        ("a.tar", lambda path: tar_of(path, HIDDEN, content=b""), r"cannot extract .*a\.tar: "),
+    ],
+)
+def test_an_archive_that_is_damaged_too_large_or_reaches_outside_is_refused_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, make: Any, message: str
 ) -> None:
-    for name in ("some.zip", "some.tar"):
-        (tmp_path / name).write_bytes(b"no archive")
-        with pytest.raises(ElmanError, match=f"cannot extract .*{name}"):
-            extract(str(tmp_path / name))
-    with pytest.raises(ElmanError, match="there is no file"):
-        extract(str(tmp_path / "missing.zip"))
-    with pytest.raises(ElmanError, match=r"an archive ends in \.zip, \.tar, \.gz, got .*some\.txt"):
-        extract(str(tmp_path / "some.txt"))
-    monkeypatch.setattr(download, "MAX_BYTES", 3)
-    for path in (zip_of(tmp_path / "a.zip", file="text"), tar_of(tmp_path / "a.tar", "file")):
-        with pytest.raises(ElmanError, match="an archive must extract to 3 bytes or fewer, got 4"):
-            extract(str(path))
-
-
-def test_what_a_tar_archive_lacks_or_hides_is_refused_in_a_line(tmp_path: Path) -> None:
-    link = tarfile.TarInfo("link")
-    link.type, link.linkname = tarfile.LNKTYPE, "missing"
-    hidden = tarfile.TarInfo("hidden")
-    hidden.pax_headers = {"path": "a\0b"}
-    for member in (link, hidden):
-        with tarfile.open(tmp_path / "some.tar", "w", format=tarfile.PAX_FORMAT) as archive:
-            archive.addfile(member)
-        with pytest.raises(ElmanError, match=r"cannot extract .*some\.tar: [^\n]+$"):
-            extract(str(tmp_path / "some.tar"))
+    monkeypatch.setattr(download, "MAX_BYTES", 4)
+    (tmp_path / "inner").mkdir()
+    make(tmp_path / "inner" / name)
+    with pytest.raises(ElmanError, match=rf"^[^\n]*{message}[^\n]*$"):
+        extract(str(tmp_path / "inner" / name))
+    assert not (tmp_path / "escaped").exists()

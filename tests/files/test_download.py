@@ -84,11 +84,6 @@ def test_without_a_digest_it_is_fetched_anew(
         assert Path(download.download(URL, str(tmp_path))).read_bytes() == content
 
 
-def test_other_bytes_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    answer(monkeypatch, [b"another book"])
-    assert "does not have the expected SHA-1" in refused(tmp_path / "cache")
-
-
 def test_a_file_that_is_there_is_not_lost_to_a_download_that_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -103,19 +98,16 @@ def test_a_file_that_is_there_is_not_lost_to_a_download_that_fails(
     ("pieces", "length", "message"),
     [
         ([b"a ", TimeoutError("timed out")], None, "timed out"),
-        ([b"a ", ConnectionResetError("reset by peer")], None, "reset by peer"),
         ([http.client.IncompleteRead(b"a")], None, "IncompleteRead"),
         ([b"a ", b"bo"], 16, "it ended after 4 of 16 bytes"),
-        ([b"a"], (1 << 30) + 1, "it has more than 1073741824 bytes"),
+        ([b"x" * 1000] * 11, None, "it has more than 10000 bytes"),
+        ([b"a"], 10_001, "it has more than 10000 bytes"),
     ],
 )
 def test_a_server_that_fails_is_told_of_and_nothing_is_kept(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    pieces: list[bytes | Exception],
-    length: int | None,
-    message: str,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pieces: Any, length: int | None, message: str
 ) -> None:
+    monkeypatch.setattr(download, "MAX_BYTES", 10_000)
     answer(monkeypatch, pieces, length)
     reported = refused(tmp_path / "cache", None)
     assert reported.startswith(f"cannot download {URL} (")
@@ -123,12 +115,14 @@ def test_a_server_that_fails_is_told_of_and_nothing_is_kept(
     assert reported.endswith("put the file at " + str(tmp_path / "cache" / "book.txt yourself"))
 
 
-def test_a_server_that_sends_too_much_is_left(
+def test_a_file_may_be_as_large_as_allowed_and_has_the_expected_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(download, "MAX_BYTES", 10_000)
-    answer(monkeypatch, [b"x" * 1000] * 11)
-    assert "it has more than 10000 bytes" in refused(tmp_path / "cache", None)
+    monkeypatch.setattr(download, "MAX_BYTES", 10)
+    answer(monkeypatch, [b"x" * 10], 10)
+    assert "does not have the expected SHA-1" in refused(tmp_path / "cache")
+    answer(monkeypatch, [b"x" * 10], 10)
+    assert Path(download.download(URL, str(tmp_path))).read_bytes() == b"x" * 10
 
 
 def test_a_server_that_drips_is_left_however_short_each_wait(
@@ -152,13 +146,11 @@ def test_a_server_that_drips_is_left_however_short_each_wait(
     ("begin", "drop"),
     [
         (b"", b"x"),
-        (b"HTTP/1.1 200 OK\r\n", b"x"),
         (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
         (b"HTTP/1.1 200 OK\r\n\r\n", b"x"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n", b"x"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"0"),
     ],
-    ids=["status", "header", "continue", "body", "length", "chunk"],
+    ids=["status", "continue", "body", "chunk"],
 )
 def test_there_is_an_end_whatever_a_server_drips(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begin: bytes, drop: bytes
@@ -188,7 +180,7 @@ def drip(server: socket.socket, begin: bytes, drop: bytes) -> None:
             threading.Event().wait(0.01)
 
 
-@pytest.mark.parametrize("number", [28, 13, 5])
+@pytest.mark.parametrize("number", [28, 13])
 def test_a_disk_that_fails_is_told_of_and_nothing_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
@@ -213,35 +205,42 @@ def test_ctrl_c_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert not (tmp_path / "cache").exists()
 
 
-@pytest.mark.parametrize(
-    "url", ["http://example.org/book.txt", "file:///etc/passwd", "ftp://a/b", "book.txt", ""]
-)
-def test_only_https_is_asked(tmp_path: Path, url: str) -> None:
-    with pytest.raises(ElmanError, match="downloads require https"):
-        download.download(url, str(tmp_path / "cache"))
-
-
-@pytest.mark.parametrize("url", ["https://example.org/", "https://example.org/.."])
-def test_an_address_that_names_no_file_is_refused(tmp_path: Path, url: str) -> None:
-    with pytest.raises(ElmanError, match="must end with a file name"):
-        download.download(url, str(tmp_path))
-
-
-@pytest.mark.parametrize("url", ["http://example.org/x", "ftp://example.org/x"])
-def test_a_redirection_to_another_protocol_is_not_followed(url: str) -> None:
+def followed(url: str) -> Request:
+    """The request with which a redirection to a URL is followed."""
     follow = https._HttpsRedirects().redirect_request
-    headers = http.client.HTTPMessage()
-    request = follow(Request(URL), None, 302, "Found", headers, "https://example.org/y")
-    assert request is not None
-    assert request.full_url == "https://example.org/y"
-    with pytest.raises(URLError, match=f"it redirects to {url}, but only https is allowed"):
-        follow(Request(URL), None, 302, "Found", headers, url)
+    found = follow(Request(URL), None, 302, "Found", http.client.HTTPMessage(), url)
+    assert found is not None
+    return found
 
 
-def test_the_opener_knows_no_other_protocol() -> None:
-    for url in ("http://127.0.0.1:9/x", Path(__file__).as_uri(), "data:,x"):
-        with pytest.raises(URLError, match="unknown url type"), https._open(url, 600):
-            pass
+def opened(url: str) -> None:
+    with https._open(url, 600):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("ask", "url", "message"),
+    [
+        (download.download, "http://example.org/book.txt", "downloads require https"),
+        (download.download, "book.txt", "downloads require https"),
+        (download.download, "https://example.org/", "must end with a file name"),
+        (download.download, "https://example.org/..", "must end with a file name"),
+        (
+            followed,
+            "http://example.org/x",
+            "it redirects to http://.*/x, but only https is allowed",
+        ),
+        (opened, "http://127.0.0.1:9/x", "unknown url type"),
+        (opened, "data:,x", "unknown url type"),
+    ],
+)
+def test_only_https_is_asked_for_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ask: Any, url: str, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises((ElmanError, URLError), match=message):
+        ask(url)
+    assert followed("https://example.org/y").full_url == "https://example.org/y"
 
 
 def test_a_partial_file_left_by_a_crash_is_replaced(

@@ -3,7 +3,7 @@
 import io
 import sys
 import threading
-from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -32,110 +32,76 @@ class Terminal(io.StringIO):
         return number
 
 
-@pytest.fixture
-def attach(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Terminal]:
-    """Function that attaches a terminal, on which a second is short, while a test runs."""
-
-    def attach() -> Terminal:
-        screen = Terminal()
-        monkeypatch.setenv("TERM", "xterm")
-        monkeypatch.setattr(sys, "stderr", screen)
-        monkeypatch.setattr(long_work, "SECONDS_BEFORE", 0.0)
-        return screen
-
-    return attach
+def attached(patch: pytest.MonkeyPatch) -> Terminal:
+    """A terminal, on which a second is short, while a test runs."""
+    screen = Terminal()
+    patch.setenv("TERM", "xterm")
+    patch.setattr(sys, "stderr", screen)
+    patch.setattr(long_work, "SECONDS_BEFORE", 0.0)
+    return screen
 
 
-def test_long_work_is_a_bar_that_leaves_no_trace(attach: Callable[[], Terminal]) -> None:
-    terminal = attach()
+class Interrupted(threading.Thread):
+    def start(self) -> None:
+        super().start()
+        raise KeyboardInterrupt
+
+
+class Refused(threading.Thread):
+    def start(self) -> None:
+        raise RuntimeError("can't start new thread")
+
+
+def test_long_work_is_a_bar_that_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = attached(monkeypatch)
     with showing("evaluating") as report:
         report("evaluating", 25, 100)
+        with showing("compiling") as other:  # work within other work has none
+            assert other is long_work.no_report
         assert terminal.written.wait(20)
     assert "25%" in terminal.getvalue()
+    assert "compiling" not in terminal.getvalue()
     assert terminal.getvalue().endswith(("\x1b[2K", "\x1b[?25h", "\r"))
 
 
-def test_short_work_is_not_shown(
-    attach: Callable[[], Terminal], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("place", ["short", "pipe", "dumb", "unwanted", "no thread"])
+def test_nothing_is_shown_of_short_work_and_where_it_cannot_be_or_is_not_wanted(
+    monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
-    terminal = attach()
-    monkeypatch.setattr(long_work, "SECONDS_BEFORE", 1000.0)
-    with showing("evaluating") as report:
+    terminal, threads = attached(monkeypatch), threading.active_count()
+    if place == "short":
+        monkeypatch.setattr(long_work, "SECONDS_BEFORE", 1000.0)
+    elif place == "pipe":
+        monkeypatch.setattr(terminal, "isatty", lambda: False)
+    elif place == "dumb":
+        monkeypatch.setenv("TERM", "dumb")
+    elif place == "no thread":
+        monkeypatch.setattr(threading, "Thread", Refused)
+    unwanted = showing_nothing() if place == "unwanted" else nullcontext()
+    with unwanted, showing("evaluating") as report:
         report("evaluating", 1, 2)
+        assert threading.active_count() <= threads + (place == "short")
     assert terminal.getvalue() == ""
 
 
-def test_pipes_see_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    screen = io.StringIO()
-    monkeypatch.setattr(sys, "stderr", screen)
-    threads = threading.active_count()
-    with showing("evaluating") as report:
-        report("evaluating", 1, 2)
-        assert threading.active_count() <= threads
-    assert screen.getvalue() == ""
-
-
-def test_work_within_other_work_has_no_bar(attach: Callable[[], Terminal]) -> None:
-    terminal = attach()
-    with showing("evaluating"), showing("compiling") as report:
-        assert report is long_work.no_report
-        assert terminal.written.wait(20)
-    assert "compiling" not in terminal.getvalue()
-
-
-def test_nothing_is_shown_where_it_is_not_wanted(attach: Callable[[], Terminal]) -> None:
-    terminal = attach()
-    with showing_nothing(), showing("evaluating") as report:
-        assert report is long_work.no_report
-    assert terminal.getvalue() == ""
-
-
-def test_work_that_fails_has_no_bar_left(attach: Callable[[], Terminal]) -> None:
-    attach()
-    with pytest.raises(ValueError, match="it failed"), showing("evaluating"):
-        raise ValueError("it failed")
-    with showing("evaluating") as report:  # the next work has its own
-        assert report is not long_work.no_report
-
-
-def test_work_that_is_interrupted_as_its_bar_begins_has_no_bar_left(
-    attach: Callable[[], Terminal], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_work_that_fails_or_is_interrupted_as_its_bar_begins_has_no_bar_left(
+    monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
 ) -> None:
-    class Interrupted(threading.Thread):
-        def start(self) -> None:
-            super().start()
-            raise KeyboardInterrupt
-
-    attach()
+    attached(monkeypatch)
     before = set(threading.enumerate())
-    monkeypatch.setattr(threading, "Thread", Interrupted)
-    with pytest.raises(KeyboardInterrupt), showing("evaluating"):
-        pass
+    with monkeypatch.context() as patch, pytest.raises(error):
+        if error is KeyboardInterrupt:
+            patch.setattr(threading, "Thread", Interrupted)
+        with showing("evaluating"):
+            raise ValueError
     assert set(threading.enumerate()) <= before
-    monkeypatch.undo()
-    attach()
     with showing("evaluating") as report:  # the next work has its own
         assert report is not long_work.no_report
 
 
-def test_without_another_thread_work_has_no_bar(
-    attach: Callable[[], Terminal], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Refused(threading.Thread):
-        def start(self) -> None:
-            raise RuntimeError("can't start new thread")
-
-    terminal = attach()
-    monkeypatch.setattr(threading, "Thread", Refused)
-    with showing("evaluating") as report:
-        report("evaluating", 25, 100)
-    assert terminal.getvalue() == ""
-
-
-def test_a_bar_that_fails_lets_the_work_go_on(
-    attach: Callable[[], Terminal], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    attach()
+def test_a_bar_that_fails_lets_the_work_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    attached(monkeypatch)
     failed = threading.Event()
 
     class Broken:
@@ -150,7 +116,7 @@ def test_a_bar_that_fails_lets_the_work_go_on(
 
 @pytest.mark.parametrize(
     ("done", "total", "words"),
-    [(0, 0, "0:10"), (5, 0, "0:10"), (1, 4, "25%, 0:30 left"), (4, 4, "0:10")],
+    [(0, 4, "0:10"), (5, 0, "0:10"), (1, 4, "25%, 0:30 left"), (4, 4, "0:10")],
 )
 def test_the_share_is_told_where_it_is_known(done: int, total: int, words: str) -> None:
     assert in_words(done, total, 10) == words

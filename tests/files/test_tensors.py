@@ -30,44 +30,34 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
         return file.load(), file.metadata
 
 
-@given(
-    st.dictionaries(names, values, min_size=1, max_size=3),
-    st.dictionaries(names, names, max_size=2),
-)
-def test_files_of_the_safetensors_library_are_read_to_the_bit(
-    tmp_path_factory: pytest.TempPathFactory, written: dict[str, Any], texts: dict[str, str]
-) -> None:
-    path = tmp_path_factory.mktemp("it") / "file"
-    raw = save(written, texts)
-    path.write_bytes(raw)
-    found, metadata = read(path)
-    assert metadata == texts
-    for name, array in load(raw).items():
+def assert_equal(found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Arrays are equal to the bit."""
+    assert found.keys() == wanted.keys()
+    for name, array in wanted.items():
         assert (found[name].dtype, found[name].shape) == (array.dtype, array.shape)
         assert found[name].tobytes() == array.tobytes()
-    assert found.keys() == written.keys()
 
 
 @given(
     st.dictionaries(names, values, max_size=4), st.dictionaries(names, names, max_size=2), st.data()
 )
-def test_the_safetensors_library_reads_what_is_written_to_the_bit(
+def test_the_safetensors_library_reads_what_is_written_and_its_files_are_read(
     tmp_path_factory: pytest.TempPathFactory,
-    written: dict[str, Any],
+    arrays: dict[str, Any],
     texts: dict[str, str],
     data: st.DataObject,
 ) -> None:
     path = tmp_path_factory.mktemp("it") / "file"
     turned = {
-        name: array.T if data.draw(st.booleans()) else array for name, array in written.items()
+        name: array.T if data.draw(st.booleans()) else array for name, array in arrays.items()
     }
     tensors.write(path, turned, texts)
-    found = load(path.read_bytes())
-    for name, array in turned.items():
-        assert (found[name].dtype, found[name].shape) == (array.dtype, array.shape)
-        assert found[name].tobytes() == array.tobytes()
-    assert found.keys() == turned.keys()
+    assert_equal(load(path.read_bytes()), turned)
     assert read(path)[1] == texts
+    if arrays:  # else the library writes no valid header
+        path.write_bytes(save(arrays, texts))
+        assert_equal(read(path)[0], load(path.read_bytes()))
+        assert read(path)[1] == texts
 
 
 def of(header: Any, data: bytes = bytes(8)) -> bytes:
@@ -99,7 +89,6 @@ def entry(shape: Any = (2,), dtype: Any = "F32", begin: Any = 0, end: Any = 8) -
         (of({"__metadata__": {"a": 1}}), "its metadata an object of strings"),
         (of({"__metadata__": {"a": "\ud800"}}), "its header has half a surrogate pair"),
         (of(b'{"a": 1, "a": 1}'), 'the name "a" is duplicated'),
-        (of(b"[" * 100_000), "it is nested too deeply"),
         (struct.pack("<Q", 1 << 40) + b"{}", "its header has 1099511627776 bytes"),
     ],
 )
@@ -132,24 +121,17 @@ def test_a_file_that_is_cut_while_it_is_read_is_refused(tmp_path: Path) -> None:
             file.load()
 
 
-def test_reading_takes_the_memory_of_the_arrays_once(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    path.write_bytes(save({"a": np.zeros(1 << 23, np.uint8)}))
-    tracemalloc.start()
-    found, _ = read(path)
-    assert tensors.all_finite(found["a"])
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert peak < 1.2 * (1 << 23)
-
-
-def test_writing_takes_no_memory_for_arrays(tmp_path: Path) -> None:
+def test_arrays_are_written_without_a_copy_and_read_once(tmp_path: Path) -> None:
     arrays = {"a": np.zeros(1 << 23, np.uint8), "b": np.zeros(1 << 21, np.float32)}
     tracemalloc.start()
     tensors.write(tmp_path / "file", arrays, {"a": "b"})
+    _, written = tracemalloc.get_traced_memory()
+    found, _ = read(tmp_path / "file")
+    assert all(map(tensors.all_finite, found.values()))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < 1 << 20
+    assert written < 1 << 20
+    assert peak < 1.2 * (1 << 24)
 
 
 @pytest.mark.parametrize("broken", [np.nan, np.inf])
