@@ -17,16 +17,13 @@ from elman.numpy import RNN, RNNLM, TimeMachine, Trainer
 mpl.use("Agg")
 
 
-def test_points_are_means_of_every_n() -> None:
+def test_points_are_means_of_every_n_and_no_figure_is_shown_outside_a_notebook(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     board = ProgressBoard()
     for x in range(5):
         board.draw(x, 10 * x, "line", every_n=2)
     assert board.data == {"line": [Point(0.5, 5), Point(2.5, 25)]}
-
-
-def test_no_figure_is_shown_outside_a_notebook(capsys: pytest.CaptureFixture[str]) -> None:
-    board = ProgressBoard()
-    board.draw(1, 1, "line")
     assert board.fig is None
     assert capsys.readouterr() == ("", "")
 
@@ -58,12 +55,14 @@ def lines(board: ProgressBoard) -> dict[str, Any]:
     return {axes.get_ylabel(): axes.lines for axes in board.figure().axes}
 
 
-def test_a_curve_of_few_points_shows_them_and_one_of_many_is_a_line() -> None:
-    board = ProgressBoard()
+def test_a_curve_of_few_points_shows_them_on_axes_of_the_users_and_one_of_many_is_a_line() -> None:
+    figure = Figure()
+    board = ProgressBoard(axes=figure.subplots())
     board.draw(1, 1, "one")
     for x in range(20):
         board.draw(x, x, "many")
     assert [line.get_marker() for line in lines(board)[""]] == [".", "None"]
+    assert board.figure() is figure
 
 
 def test_a_second_fit_begins_new_curves_of_the_same_colors() -> None:
@@ -102,13 +101,6 @@ def test_curves_without_the_books_names_share_an_axis() -> None:
     assert len(board.figure().axes) == 1
 
 
-def test_axes_of_the_users_are_drawn_on() -> None:
-    figure = Figure()
-    board = ProgressBoard(axes=figure.subplots())
-    board.draw(1, 1, "line")
-    assert board.figure() is figure
-
-
 def test_a_drawing_that_fails_in_a_notebook_is_a_warning_and_the_last(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -140,6 +132,7 @@ def test_plot_takes_the_books_arguments(arguments: tuple[list[float], ...], line
 
 
 NOTEBOOK = """
+from elman import numpy as d2l
 from elman.book.plotting import ProgressBoard
 drawings = 0
 show = ProgressBoard._show
@@ -148,40 +141,32 @@ def counted(self):
     drawings += 1
     show(self)
 ProgressBoard._show = counted
+"""
+MANY = """
 curves = ProgressBoard("epoch")
 for x in range(2000):
     curves.draw(x, x * x, "train_ppl")
 """
-
-
 TRAINING = """
-from elman import numpy as d2l
 data = d2l.TimeMachine(64, 8, num_train=256, num_val=64)
 model = d2l.RNNLM(d2l.RNN(28, 6), 28, lr=0.01, optimizer="adam")
 d2l.Trainer(3).fit(model, data)
 """
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_fit_draws_both_perplexities_in_the_cell_that_calls_it() -> None:
-    cells = [TRAINING, "d2l.Trainer(3).fit(model, data)"]
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
-    NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
-    for cell in notebook.cells:
-        (picture,) = cell.outputs
-        svg = picture["data"]["image/svg+xml"]
-        assert "train_ppl" in svg
-        assert "val_ppl" in svg
-        assert [output.get("name") for output in cell.outputs] == [None]  # and no lines
+COUNTED = "print(drawings, len(curves.fig.axes[0].lines[0].get_xdata()))"
 
 
 @pytest.mark.filterwarnings("ignore")  # what the notebook's machinery warns of is not ours
-def test_a_notebook_sees_one_picture_that_ends_complete() -> None:
-    cells = [NOTEBOOK, "print(drawings, len(curves.fig.axes[0].lines[0].get_xdata()))"]
+def test_a_cell_of_a_notebook_sees_one_picture_that_ends_complete_with_all_curves() -> None:
+    cells = [NOTEBOOK, MANY, COUNTED, TRAINING, "d2l.Trainer(3).fit(model, data)"]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
     NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
-    (picture,) = notebook.cells[0].outputs
-    assert "<svg" in picture["data"]["image/svg+xml"]
-    drawings, points = map(int, notebook.cells[1].outputs[0]["text"].split())
+    _, many, counted, *trained = (cell.outputs for cell in notebook.cells)
+    for outputs in (many, *trained):
+        (picture,) = outputs
+        assert picture.get("name") is None  # and no lines
+        svg = picture["data"]["image/svg+xml"]
+        assert "train_ppl" in svg
+        assert ("val_ppl" in svg) == (outputs is not many)
+    drawings, points = map(int, counted[0]["text"].split())
     assert 2 <= drawings <= 10  # 2,000 points in well under four seconds
     assert points == 2000
