@@ -94,13 +94,6 @@ def test_each_quantity_has_an_axis_of_its_own_and_every_curve_its_look() -> None
     assert len(looks) == 5
 
 
-def test_curves_without_the_books_names_share_an_axis() -> None:
-    board = ProgressBoard()
-    for label in ("sin", "cos", "train_loss"):
-        board.draw(1, 1, label)
-    assert len(board.figure().axes) == 1
-
-
 def test_a_drawing_that_fails_in_a_notebook_is_a_warning_and_the_last(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

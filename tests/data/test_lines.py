@@ -20,7 +20,6 @@ from elman.model.weights import Architecture, initial
 from elman.numpy import TextFile, build
 from elman.text.codec import Codec
 from elman.text.text_files import by_part
-from elman.text.tokenizers import tokenizer
 
 NAMES = [f"{first}{middle}{last}" for first in "abc" for middle in "élo" for last in "nxyz"]
 texts = st.lists(st.text(st.sampled_from("ab é時\u2028\x0b"), max_size=9), max_size=40)
@@ -85,12 +84,6 @@ def test_a_text_of_one_line_is_read_beside_a_file_for_validation(tmp_path: Path,
     path.write_text(text)
     data = TextFile(str(path), 5, 99, val_path=str(path), lines=True)
     assert epoch(data, data.train_dataloader()) == text.split()
-
-
-def test_a_carriage_return_that_is_kept_belongs_to_its_line(tmp_path: Path) -> None:
-    (tmp_path / "text").write_bytes("\r\n".join(NAMES).encode())
-    data = TextFile(str(tmp_path / "text"), 5, 99, split=(0.6, 0.4), newlines="keep", lines=True)
-    assert all(line.endswith("\r") for line in epoch(data, data.train_dataloader())[:5])
 
 
 @pytest.mark.parametrize("name", ["char", "bpe"])
@@ -163,16 +156,24 @@ def test_an_evaluation_is_the_sum_of_all_lines(tmp_path: Path, name: str) -> Non
     assert (tested.tokens, tested.characters) == (size.tokens - 1, size.characters)
 
 
-def test_a_model_of_lines_is_saved_and_loaded_as_one(tmp_path: Path) -> None:
+def test_a_model_of_lines_with_the_ends_they_had_is_saved_and_loaded_as_one(tmp_path: Path) -> None:
     path = tmp_path / "text"
-    path.write_text("\n".join(NAMES * 3))
-    codec = TextFile(str(path), 8, 99, val_path=str(path), lines=True).codec
+    path.write_bytes("\r\n".join([*NAMES, ""]).encode())
+    prepare([str(path)], tmp_path / "s", "char", val=str(path), newlines="keep", lines=True)
+    codec = TextFile(str(tmp_path / "s"), 8, 99, lines=True).codec
+    assert "\r" in codec.vocab
     arch = Architecture("rnn", len(codec.vocab), 4)
     model = build(arch, initial(arch))
     model.codec = codec
     save(tmp_path / "run", model)
     loaded = load(tmp_path / "run")
-    assert loaded.codec == codec != Codec(codec.vocab, tokenizer("char"), clean=False)
+    assert loaded.codec == codec
+    for other in (
+        Codec(codec.vocab, "char", newlines="keep"),
+        Codec(codec.vocab, "char", lines=True),
+    ):
+        assert codec != other
+    assert evaluate(loaded, "a\r\nb", codec).tokens == 1 + evaluate(loaded, "a\r\nb", other).tokens
     assert codec.prefix_ids("ab") == [codec.line_end, *codec.vocab[["a", "b"]]]
     assert codec.written([*codec.prefix_ids("ab"), codec.line_end, 2]) == "ab"
     assert codec.written(codec.prefix_ids("ab")) == "ab"

@@ -186,14 +186,6 @@ def test_the_cut_of_random_windows_takes_every_offset() -> None:
     assert {drawn(order).min() for _ in range(200)} == set(range(7))
 
 
-def test_epochs_read_all_places_equally_often_but_for_the_ends() -> None:
-    batches = loader("stretches", 60 * 15, 8, 5)  # of 59 stretches, an epoch has 56
-    counts = np.zeros(901)
-    for _ in range(500):
-        np.add.at(counts, targets(batches), 1)
-    np.testing.assert_allclose(counts[16:-30] / 500, 56 / 59, atol=0.06)
-
-
 def test_a_text_that_is_not_large_comes_in_the_order_it_always_had() -> None:
     rng = np.random.default_rng(5)
     wanted = rng.permutation(rng.integers(4) + 4 * np.arange(25))

@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -19,7 +17,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from elman import load, save
 from elman.data import store
 from elman.data.parts import SPLIT
 from elman.data.store import prepare
@@ -30,9 +27,8 @@ from elman.inference.evaluation import evaluate, evaluate_tokens, tokens_of
 from elman.model.weights import Architecture, initial
 from elman.numpy import TextFile, build
 from elman.text import text_files
-from elman.text.codec import Codec
 from elman.text.text_files import by_part
-from elman.text.tokenizers import TOKENIZERS
+from elman.text.tokenizers import TOKENIZERS, pieces
 from elman.text.vocab import Unknown
 from elman.valid_values import TOKENIZERS as NAMES
 
@@ -52,11 +48,6 @@ def folder(text: Path) -> Path:
     """A store of characters."""
     prepare([str(text)], text.with_name("store"), "char")
     return text.with_name("store")
-
-
-def model_of(codec: Codec) -> Any:
-    arch = Architecture("gru", len(codec.vocab), 4)
-    return build(arch, initial(arch))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -94,9 +85,8 @@ def test_a_store_is_as_good_as_the_text_whatever_ends_its_lines(
 def test_ids_and_vocabulary_are_those_of_the_whole_text(name: str, text: str, size: int) -> None:
     used = TOKENIZERS[name]
     blocks = [text[start : start + size] for start in range(0, len(text), size)]
-    vocab, tokens = used.vocab([]), used.split(text)
-    codec = Codec(vocab, used, clean=False, newlines="keep")
-    read = tokenize([codec.pieces(blocks)], used, SPLIT)
+    tokens = used.split(text)
+    read = tokenize([pieces(blocks, used.cut)], used, SPLIT)
     wanted = used.vocab(Counter(tokens[: round(len(tokens) * 0.8)]))
     assert read.codec.vocab.idx_to_token == wanted.idx_to_token
     assert read.ids.tolist() == wanted[tokens]
@@ -122,19 +112,13 @@ def test_ids_take_as_few_bytes_as_they_need(text: Path, number: int, kind: str) 
     assert (np.array(ids[:number]) == 1 + np.arange(number)).all()  # <unk> is the first
 
 
-@pytest.fixture
-def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder for temporary files, with none."""
-    path = tmp_path / "empty"
-    path.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(path))
-    return path
-
-
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device")])
 def test_nothing_is_left_where_temporary_files_are(
-    text: Path, empty: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+    text: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
+    empty = text.with_name("empty")
+    empty.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(empty))
     data = TextFile(str(text), 8, 4)
     fails = mock.Mock(side_effect=error)
     monkeypatch.setattr("elman.data.token_writer.TokenWriter.translate", fails)
@@ -151,28 +135,13 @@ def test_nothing_is_left_where_temporary_files_are(
     assert data.codec.text(data.train).startswith("Once upon")
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="there a file that is open keeps its name")
-def test_nothing_is_left_where_a_process_is_killed(text: Path, empty: Path) -> None:
-    code = """if True:
-        import os, signal, sys
-        from elman.data import token_writer
-        from elman.numpy import TextFile
-
-        token_writer.TokenWriter._counts = lambda *words: os.kill(os.getpid(), signal.SIGKILL)
-        TextFile(sys.argv[1], 8, 4)
-    """
-    environment = os.environ | {"TMPDIR": str(empty)}
-    done = subprocess.run([sys.executable, "-c", code, str(text)], env=environment)
-    assert done.returncode == -signal.SIGKILL
-    assert list(empty.iterdir()) == []
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_evaluating_a_store_is_evaluating_its_text(text: Path, name: str) -> None:
     folder = text.with_name("store")
     prepare([str(text)], folder, name)
     codec = store.read(folder).codec
-    model = model_of(codec)
+    arch = Architecture("gru", len(codec.vocab), 4)
+    model = build(arch, initial(arch))
     whole = evaluate(model, TEXT, codec)
     assert evaluate_tokens(model, tokens_of(folder, codec)) == whole
     blocks = [TEXT[start : start + 7] for start in range(0, len(TEXT), 7)]
@@ -255,23 +224,6 @@ def test_each_part_of_a_store_of_lines_begins_and_ends_with_a_line_end(
         ElmanError, match=f"the {'test' if place else 'training'} part of .* has no"
     ):
         store.read(folder)
-
-
-def test_line_ends_that_are_kept_are_kept_by_store_and_run(text: Path, tmp_path: Path) -> None:
-    text.write_text(TEXT, encoding="utf-8", newline="\r\n")
-    prepare([str(text)], tmp_path / "store", "char", newlines="keep")
-    data = TextFile(str(text), 8, 4, newlines="keep")
-    assert data.text_sha256 == hashlib.sha256(text.read_bytes()).hexdigest()
-    assert data.text_sha256 == TextFile(str(tmp_path / "store"), 8, 4).text_sha256
-    assert "\r" in data.vocab
-    model = model_of(data.codec)
-    model.codec = data.codec
-    save(tmp_path / "run", model)
-    loaded = load(tmp_path / "run")
-    assert evaluate(loaded, "a\r\nb", loaded.codec).tokens == 3
-    universal = Codec(data.vocab, "char", clean=False)
-    assert universal != loaded.codec
-    assert evaluate(loaded, "a\r\nb", universal).tokens == 2
 
 
 def test_the_vocabulary_can_be_bounded(text: Path, folder: Path) -> None:

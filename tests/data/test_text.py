@@ -23,10 +23,3 @@ def test_batches_of_a_text_that_was_read_are_those_of_a_text_file(
     for train in (True, False):
         for one, two in zip(made.get_dataloader(train), data.get_dataloader(train), strict=True):
             assert all(map(np.array_equal, one, two))
-
-
-def test_lines_of_a_text_that_was_read_are_cut_as_the_batches_say(tmp_path: Path) -> None:
-    (tmp_path / "lines").write_text("".join(f"line {n}\n" for n in range(200)))
-    text = read_text(Sources.of(str(tmp_path / "lines")), TokenSettings(lines=True))
-    assert text.mean_line(4) == 4
-    assert TextFile.of(text, BatchSettings(2, 4)).mean_line == 4

@@ -7,7 +7,6 @@ import os
 import socket
 import stat
 import threading
-import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -125,23 +124,6 @@ def test_a_file_may_be_as_large_as_allowed_and_has_the_expected_bytes(
     assert Path(download.download(URL, str(tmp_path))).read_bytes() == b"x" * 10
 
 
-def test_a_server_that_drips_is_left_however_short_each_wait(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    now = 0.0
-
-    def drops() -> Iterator[bytes]:
-        nonlocal now
-        for _ in range(100):
-            now += 29
-            yield b"x"
-
-    answer(monkeypatch, drops())
-    monkeypatch.setattr(time, "monotonic", lambda: now)
-    assert "it takes more than 600 seconds" in refused(tmp_path / "cache", None)
-    assert now < 640
-
-
 @pytest.mark.parametrize(
     ("begin", "drop"),
     [
@@ -192,17 +174,6 @@ def test_a_disk_that_fails_is_told_of_and_nothing_is_kept(
     monkeypatch.setattr(os, "fsync", fails)
     assert os.strerror(number) in refused(tmp_path / "cache")
     assert response.closed
-
-
-def test_ctrl_c_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted() -> Iterator[bytes]:
-        yield b"a "
-        raise KeyboardInterrupt
-
-    answer(monkeypatch, interrupted())
-    with pytest.raises(KeyboardInterrupt):
-        download.download(URL, str(tmp_path / "cache"))
-    assert not (tmp_path / "cache").exists()
 
 
 def followed(url: str) -> Request:

@@ -149,41 +149,13 @@ def test_long_numbers_and_a_hundred_lists_in_each_other_are_read() -> None:
     assert json_files.parse(b"[" * 100 + b"]" * 100, "it")
 
 
-def inner_of(value: Any) -> list[Any]:
-    return list(value.values() if isinstance(value, dict) else value)
-
-
-def depth(value: Any) -> int:
-    return 0 if isinstance(value, str) else 1 + max(map(depth, inner_of(value)), default=0)
-
-
-def lists_and_commas(value: Any) -> int:
-    if isinstance(value, str):
-        return 0
-    return 1 + max(0, len(value) - 1) + sum(map(lists_and_commas, inner_of(value)))
-
-
-symbols = st.text('"[]{},:\\a')
-nested = st.recursive(
-    symbols,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(symbols, inner, max_size=4),
-)
-
-
-@given(nested)
-def test_depth_and_values_are_counted_before_they_are_made(value: Any) -> None:
-    text = json.dumps([value]).encode()
-    most = lists_and_commas([value])
-    with pytest.MonkeyPatch.context() as bounds:
-        for deepest, number in ((0, most), (-1, most), (0, most - 1)):
-            bounds.setattr(json_files, "MAX_DEPTH", depth([value]) + deepest)
-            good = (deepest, number) == (0, most)
-            with (
-                contextlib.nullcontext()
-                if good
-                else pytest.raises(ValueError, match=r"it (is|has) ")
-            ):
-                json_files._check_counts(text, number)
+def test_values_are_counted_before_they_are_made_and_texts_are_one_value() -> None:
+    texts = ["[" * 200, '"' + "[" * 200, "\\" + "{" * 200, "\\", '"', "," * 9]
+    value = [*texts, {"]" * 200: texts, "a": []}]
+    text = json.dumps(value).encode()
+    assert json_files.parse(text, "it", max_values=4 + 6 + 1 + 5) == value
+    with pytest.raises(ElmanError, match="it has more than 524,288 lists or 15 values"):
+        json_files.parse(text, "it", max_values=15)
 
 
 def test_many_lists_are_refused_before_memory_is_taken() -> None:

@@ -2,7 +2,6 @@
 
 import json
 import struct
-import sys
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -98,17 +97,6 @@ def test_an_invalid_header_is_refused(tmp_path: Path, raw: bytes, message: str) 
     with pytest.raises(ElmanError, match=message) as error:
         read(path)
     assert str(error.value).startswith(f"cannot read {path}: ")
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="no open file can be removed there")
-def test_a_file_replaced_after_opening_is_not_read(tmp_path: Path) -> None:
-    path, other = tmp_path / "file", tmp_path / "other"
-    path.write_bytes(save({"a": np.zeros(2)}))
-    other.write_bytes(save({"a": np.ones(2)}))
-    with tensors.open_tensors(path, None, tensors.MAX_HEADER_BYTES) as file:
-        path.unlink()
-        path.symlink_to(other)
-        assert not file.load()["a"].any()
 
 
 def test_a_file_that_is_cut_while_it_is_read_is_refused(tmp_path: Path) -> None:
