@@ -169,14 +169,23 @@ def batches(known: RNNLM) -> Calls:
 
 
 # Flags, whose truth is taken, and what other functions of the package give.
-NOT_CHECKED = {"lines", "allow_unknown", "attention", "source_vocab", "resume", "val", "test"}
+NOT_CHECKED = {
+    "lines",
+    "allow_unknown",
+    "attention",
+    "source_vocab",
+    "resume",
+    "val",
+    "test",
+    "report",
+}
 
 
 def arguments(call: Callable[..., Any], right: dict[str, Any]) -> dict[str, Any]:
     """The arguments that are right, and the defaults of the others."""
     parameters = inspect.signature(call).parameters.values()
     defaults = {each.name: each.default for each in parameters if each.default is not each.empty}
-    return {name: defaults[name] for name in defaults.keys() - NOT_CHECKED} | right
+    return {name: defaults[name] for name in defaults if name not in NOT_CHECKED} | right
 
 
 def tried(call: Callable[..., Any], given: dict[str, Any]) -> Exception | None:
