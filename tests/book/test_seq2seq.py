@@ -1,12 +1,9 @@
 """BLEU by the book's definition, and a histogram of lengths."""
 
-from typing import Any
-
 import matplotlib as mpl
 import pytest
 
 from elman.book.names import bleu, plt, show_list_len_pair_hist
-from elman.errors import ElmanError
 
 
 @pytest.mark.parametrize(
@@ -37,9 +34,3 @@ def test_the_lengths_of_two_lists_stand_side_by_side() -> None:
         assert heights == [3, 2]
         assert {bar.get_hatch() for bar in axes.containers[1]} == {"/"}
         plt.close("all")
-
-
-@pytest.mark.parametrize(("texts", "k"), [(("a", "b"), 0), ((None, "a"), 2), (("a", ["a"]), 2)])
-def test_bleu_refuses_what_is_no_text_or_no_number_of_words(texts: Any, k: int) -> None:
-    with pytest.raises(ElmanError, match="must be"):
-        bleu(*texts, k)

@@ -92,6 +92,7 @@ def test_an_epoch_of_windows_predicts_no_token_twice_and_leaves_out_few(
         epochs = [list(batches) for _ in range(2)]
     for epoch in epochs:
         assert len(epoch) == len(batches)
+        assert all(len(X) for X, _ in epoch)
         assert all((Y == X + 1).all() and X.dtype == Y.dtype == np.int32 for X, Y in epoch)
         *wide, last = (Y.shape[1] for _, Y in epoch)
         assert {*wide, max(last, steps)} == {steps}

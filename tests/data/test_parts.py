@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,17 +60,6 @@ def test_each_file_is_a_part_and_a_store_of_them_is_the_same(
         np.testing.assert_array_equal(data.test_tokens.ids, data.test)
 
 
-def test_several_files_are_one_text(folder: Path) -> None:
-    (folder / "a").write_text(TRAINING[:1003])  # within a word
-    (folder / "b").write_text(TRAINING[1003:])
-    several = TextFile([str(folder / "a"), str(folder / "b")], 4, 4, "word")
-    whole = TextFile(str(folder / "one"), 4, 4, "word")
-    for part in ("train", "val", "test"):
-        np.testing.assert_array_equal(getattr(several, part), getattr(whole, part))
-    assert several.text_sha256 == whole.text_sha256
-    assert (whole.val_sha256, whole.test_sha256) == ("", "")
-
-
 def test_two_shares_make_no_test_part(folder: Path) -> None:
     prepare([str(folder / "one")], folder / "s", "char", split=(0.7, 0.3))
     read = TextFile(str(folder / "one"), 4, 4, split=(0.7, 0.3))
@@ -86,6 +76,7 @@ def test_a_text_beside_a_test_file_is_for_training_and_validation(folder: Path) 
     data = TextFile(one, 4, 4, test_path=test)
     assert data.codec.text(np.concatenate([data.train, data.val])) == TRAINING
     assert len(data.train) == round(0.9 * len(TRAINING))
+    assert data.val_sha256 == ""
     half = TextFile(one, 4, 4, split=(0.5, 0.5), test_path=test)
     assert len(half.train) == len(half.val)
     alone = TextFile(one, 4, 4, val_path=test)
@@ -195,8 +186,22 @@ def test_what_contradicts_a_text_is_refused(
         TextFile(**{"path": "one", "batch_size": 4, "num_steps": 4} | given)
 
 
-@pytest.mark.parametrize("split", ["", "0.5;0.5", "a,b", "0.5,"])
-def test_a_split_in_words_has_commas(split: str) -> None:
-    with pytest.raises(ElmanError, match="split must be shares separated by commas, such as"):
-        parts.parse_split(split)
+COMMAS = "split must be shares separated by commas, such as"
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        *((partial(parts.parse_split, split), COMMAS) for split in ("", "0.5;0.5", "a,b", "0.5,")),
+        (
+            lambda: tokenize([iter(["Once \udc80"])], TOKENIZERS["char"]),
+            r"must not contain half a surrogate pair, got '\\udc80'",
+        ),
+    ],
+)
+def test_shares_without_commas_and_half_a_surrogate_pair_are_refused(
+    call: Any, message: str
+) -> None:
+    with pytest.raises(ElmanError, match=message):
+        call()
     assert parts.parse_split("0.9, 0.1") == (0.9, 0.1)

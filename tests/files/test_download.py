@@ -3,9 +3,7 @@
 import contextlib
 import hashlib
 import http.client
-import os
 import socket
-import stat
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -160,20 +158,6 @@ def drip(server: socket.socket, begin: bytes, drop: bytes) -> None:
         for _ in range(1000):
             client.sendall(drop)
             threading.Event().wait(0.01)
-
-
-@pytest.mark.parametrize("number", [28, 13])
-def test_a_disk_that_fails_is_told_of_and_nothing_is_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
-) -> None:
-    def fails(descriptor: int) -> None:
-        if stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(number, os.strerror(number))
-
-    response = answer(monkeypatch, BOOK)
-    monkeypatch.setattr(os, "fsync", fails)
-    assert os.strerror(number) in refused(tmp_path / "cache")
-    assert response.closed
 
 
 def followed(url: str) -> Request:

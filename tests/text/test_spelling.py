@@ -40,12 +40,6 @@ def test_a_token_costs_its_characters_and_its_end(known: list[str], spelled: lis
         assert cost == pytest.approx(each.sum() + end)
 
 
-def test_frequent_characters_are_cheap_and_unknown_ones_cost_any_code_point() -> None:
-    cheap, dear, unknown = Spelling(Vocab(["eel", "tree", "see", "z"])).costs(["e", "z", "時"])
-    assert cheap < dear
-    assert unknown > log(CODE_POINTS)
-
-
 @pytest.mark.parametrize("known", ["abc", "abc\n"])
 @pytest.mark.parametrize("name", ["char", "word"])
 def test_lines_are_charged_as_texts_are(known: str, name: str) -> None:

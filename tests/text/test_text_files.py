@@ -92,20 +92,6 @@ def test_bytes_that_are_not_text_are_refused(
         list(text_files.blocks([path]))
 
 
-@pytest.mark.parametrize("error", [ValueError, OSError])
-def test_an_error_in_a_progress_callback_is_not_reported_as_one_of_the_text(
-    tmp_path: Path, error: type[Exception]
-) -> None:
-    path = tmp_path / "text"
-    path.write_text("a text")
-
-    def advance(read: int) -> None:
-        raise error("no terminal")
-
-    with pytest.raises(error, match="no terminal"):
-        list(text_files.blocks([path], advance))
-
-
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such pipes")
 def test_standard_input_that_others_have_set_not_to_wait_is_waited_for(
     monkeypatch: pytest.MonkeyPatch,
