@@ -21,7 +21,10 @@ from elman.data.orders import (
     rows_of,
     windows_in_stretch,
 )
+from elman.data.parts import Sources
 from elman.data.sequences import Sequences, padded_steps, take_rows
+from elman.data.text import BatchSettings, read_text
+from elman.data.tokenization import TokenSettings
 from elman.errors import ElmanError
 from elman.model.weights import Architecture, initial
 from elman.numpy import TextFile, Trainer, build
@@ -237,7 +240,9 @@ def test_few_lengths_stand_for_all(steps: int) -> None:
 def test_passes_count_what_an_epoch_reads_and_validation_is_in_the_order_of_the_text(
     story: Path,
 ) -> None:
-    data = TextFile(str(story), 8, 8, batching="shuffled")
+    data = TextFile.of(
+        read_text(Sources.of(str(story)), TokenSettings()), BatchSettings(8, 8, "shuffled")
+    )
     training = data.train_dataloader()
     assert isinstance(training.order, Windows)
     assert training.order.windows > 1
