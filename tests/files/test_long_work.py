@@ -53,12 +53,13 @@ class Refused(threading.Thread):
 
 
 def test_long_work_is_a_bar_that_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
-    terminal = attached(monkeypatch)
+    terminal, threads = attached(monkeypatch), threading.active_count()
     with showing("evaluating") as report:
         report("evaluating", 25, 100)
         with showing("compiling") as other:  # work within other work has none
             assert other is long_work.no_report
         assert terminal.written.wait(20)
+        assert threading.active_count() == threads + 1
     assert "25%" in terminal.getvalue()
     assert "compiling" not in terminal.getvalue()
     assert terminal.getvalue().endswith(("\x1b[2K", "\x1b[?25h", "\r"))
