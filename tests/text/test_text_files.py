@@ -109,7 +109,9 @@ def test_a_sample_has_nothing_beyond_the_share(tmp_path: Path) -> None:
     plain, packed = tmp_path / "plain.txt", tmp_path / "packed.gz"
     plain.write_text("a\n" * 400_000)
     packed.write_bytes(gzip.compress(b"b\n" * 400_000))
-    assert {*"".join(text_files.sample([plain, packed], 1 << 20, 0.5))} == {*"a\n"}
+    (tmp_path / "empty.txt").touch()
+    training = [tmp_path / "empty.txt", plain, packed]
+    assert {*"".join(text_files.sample(training, 1 << 20, 0.5))} == {*"a\n"}
     assert {*"".join(text_files.sample([packed, plain], 1 << 20, 0.5))} == {*"b\n"}
     read = len("".join(text_files.sample([packed], 1 << 20, 0.25)))
     assert 199_000 < read <= 200_000  # whole lines

@@ -76,7 +76,7 @@ def sample(paths: Sequence[Path], most: int, share: float) -> Iterator[str]:
         used = min(size, left)
         left -= used
         if not used:
-            break  # the other files are beyond the share
+            continue  # empty, or beyond the share
         for content in _sampled(path, used, max(1, most * used // wanted // SAMPLE_BYTES)):
             text = content.decode(errors="ignore")
             first, last = text.find("\n") + 1, text.rfind("\n") + 1
