@@ -113,12 +113,10 @@ def text(default: str | None, description: str) -> Any:
 
 
 def texts(description: str) -> Any:
-    """Several texts, none by default, each with one character or more."""
+    """A tuple of texts, empty by default, each with one character or more."""
     check_kind = _requiring(
         "a text or a tuple of texts",
-        lambda value: (
-            isinstance(value, list | tuple) and all(isinstance(text, str) for text in value)
-        ),
+        lambda value: isinstance(value, tuple) and all(isinstance(text, str) for text in value),
     )
 
     def check(name: str, value: Any) -> None:
@@ -127,6 +125,13 @@ def texts(description: str) -> Any:
             raise ElmanError(f"a {in_words(name)} text must have one character or more, got ''")
 
     return _field((), description, check)
+
+
+def make_tuple(settings: Any, name: str) -> None:
+    """Replace the value of a field of `texts`, if it is a text or a list, by a tuple."""
+    value = vars(settings)[name]
+    if isinstance(value, str | list):
+        object.__setattr__(settings, name, (value,) if isinstance(value, str) else tuple(value))
 
 
 def redefined(kind: type, name: str, default: Any) -> Any:

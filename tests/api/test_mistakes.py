@@ -143,6 +143,10 @@ MISTAKES: dict[str, tuple[Callable[[Run], Any], str]] = {
         lambda run: elman.serve(run, allowed_host=5),  # type: ignore[arg-type]
         "^allowed host must be a text or a tuple of texts, got 5$",
     ),
+    "a host that is none": (
+        lambda run: elman.serve(run, allowed_host="http://x"),
+        "^allowed host must be a name or an address, without scheme and port, got 'http://x'$",
+    ),
     "a key that is a number": (
         lambda run: elman.serve(run, api_key=5),  # type: ignore[arg-type]
         "^api key must be a text, got 5$",

@@ -7,7 +7,7 @@ are derived from them. This module loads no arrays, so that the command line sho
 from dataclasses import dataclass
 
 from elman.errors import ElmanError, in_words, is_finite_number
-from elman.setting_fields import check, flag, number, texts, whole
+from elman.setting_fields import check, flag, make_tuple, number, texts, whole
 from elman.valid_values import MAX_SEED
 
 MAX_PENALTY = 100.0
@@ -82,10 +82,7 @@ class Writing(SamplerOptions):
     )
 
     def __post_init__(self) -> None:
-        if isinstance(self.stop, str):
-            object.__setattr__(self, "stop", (self.stop,))
-        elif isinstance(self.stop, list):
-            object.__setattr__(self, "stop", tuple(self.stop))
+        make_tuple(self, "stop")
         super().__post_init__()
         if self.beams is not None:
             self._check_beams(self.beams)

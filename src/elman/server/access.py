@@ -111,8 +111,7 @@ class ServerOptions(Limits):
     )
 
     def __post_init__(self) -> None:
-        if isinstance(self.allowed_host, str):
-            object.__setattr__(self, "allowed_host", (self.allowed_host,))
+        setting_fields.make_tuple(self, "allowed_host")
         super().__post_init__()
         self.access()
 
