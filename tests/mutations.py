@@ -18,6 +18,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain, islice, zip_longest
 from pathlib import Path
 from queue import SimpleQueue
 from typing import NamedTuple
@@ -62,8 +63,8 @@ def drawn(repository: Path, seed: int, number: int) -> list[Change]:
             rooms.setdefault(change.room, []).append(change)
     for room, changes in rooms.items():
         random.Random(f"{seed} {room}").shuffle(changes)
-    turns = [changes[turn] for turn in range(number) for changes in rooms.values()]
-    return turns[:number]
+    turns = zip_longest(*rooms.values())
+    return list(islice(filter(None, chain.from_iterable(turns)), number))
 
 
 def changes_of(path: Path, name: Path) -> Iterator[Change]:
