@@ -21,28 +21,6 @@ def test_the_seed_document_runs_as_printed(monkeypatch: pytest.MonkeyPatch) -> N
     book.assert_the_seed_runs(d2l, monkeypatch, program)
 
 
-@pytest.mark.long
-def test_the_same_steps_in_our_own_words(capsys: pytest.CaptureFixture[str]) -> None:
-    torch.manual_seed(0)
-
-    class Layer(d2l.Module):
-        def __init__(self, num_inputs: int, num_hiddens: int) -> None:
-            super().__init__()
-            self.save_hyperparameters()
-            self.rnn = nn.RNN(num_inputs, num_hiddens)
-
-        def forward(self, inputs: torch.Tensor, H: Any = None) -> Any:
-            return self.rnn(inputs, H)
-
-    Model = book.model_with_output_layer(d2l, nn.LazyLinear)
-    data = d2l.TimeMachine(batch_size=1024, num_steps=32)
-    model = Model(Layer(len(data.vocab), num_hiddens=32), len(data.vocab), lr=1)
-    trainer = d2l.Trainer(max_epochs=100, gradient_clip_val=1, num_gpus=1)
-    book.assert_trains_as_printed(d2l, trainer, model, data)
-    book.assert_writes_like_the_book(model, data.vocab)
-    assert capsys.readouterr().out == ""
-
-
 def test_the_recurrent_layer_from_scratch_has_the_books_shapes() -> None:
     book.assert_scratch_has_the_books_shapes(d2l)
 

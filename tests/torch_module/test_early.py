@@ -40,7 +40,7 @@ def sending(monkeypatch: pytest.MonkeyPatch, reentrant: bool) -> EarlySending:
 
 def test_a_second_backward_pass_of_a_batch_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     batch = Batch.of((torch.zeros(1, 3), torch.zeros(1, 3)))
-    with pytest.raises(ElmanError, match=r"got a second gradient of second\.weight: call"):
+    with pytest.raises(ElmanError, match=r"second gradient of second\.weight"):
         sending(monkeypatch, True).backpropagate(batch, TreeSum())
     total = TreeSum()
     sending(monkeypatch, False).backpropagate(batch, total)

@@ -22,13 +22,13 @@ ASK = """\
 import json, sys, traceback
 import torch
 
-def answer(folder, ids, prefix, tokens):
+def answer(folder, ids, prefix, options):
     sys.path.insert(0, folder)
     try:
         import model
         made = model.load()
         logits, _ = made(torch.tensor(ids))
-        text = model.generate(made, prefix, tokens=tokens)
+        text = model.generate(made, prefix, **options)
         modules = [name for name in sys.modules if name.split(".")[0] == "elman"]
         return [logits.tolist(), text, modules]
     except Exception:
@@ -52,21 +52,21 @@ def stranger() -> Iterator[Stranger]:
         yield process
 
 
-def python(*words: str) -> Done:
-    return subprocess.run([*ALONE, *words], capture_output=True, encoding="utf-8")
-
-
-def ask(stranger: Stranger, folder: Path, ids: Any, prefix: str, tokens: int) -> tuple[Any, str]:
-    """Logits of ids, and a greedy text, of the program in a folder."""
+def ask(stranger: Stranger, model: Any, folder: Path, prefix: str, **options: Any) -> str:
+    """A text of the exported program of a model, which has the model's logits."""
     assert stranger.stdin is not None
     assert stranger.stdout is not None
-    stranger.stdin.write(json.dumps([str(folder), ids.tolist(), prefix, tokens]) + "\n")
+    row = model.codec.prefix_ids("Once upon")
+    ids = np.array([row, row[::-1]])
+    asked = [str(exported(folder, model)), ids.tolist(), prefix, options]
+    stranger.stdin.write(json.dumps(asked) + "\n")
     stranger.stdin.flush()
     answer = json.loads(stranger.stdout.readline())
     assert isinstance(answer, list), answer  # or else what the program raised
     logits, text, modules = answer
     assert modules == []
-    return np.array(logits), text
+    np.testing.assert_allclose(logits, model.step(ids)[0], atol=1e-4)
+    return str(text)
 
 
 def exported(folder: Path, model: Any) -> Path:
@@ -74,72 +74,59 @@ def exported(folder: Path, model: Any) -> Path:
     return folder / "out"
 
 
-@pytest.mark.parametrize("sizes", ARCHITECTURES, ids=lambda sizes: "-".join(map(str, sizes)))
+TOKENIZED = [
+    pytest.param(("gru",), {"tokenizer": name, "lines": lines}, id=f"{name}-{lines}")
+    for name in ("byte", "word", "bpe")
+    for lines in (False, True)
+]
+SIZES = [*ARCHITECTURES, *((cell, layers) for cell in CUSTOM for layers in (1, 2))]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "options"),
+    [*(pytest.param(each, {}, id="-".join(map(str, each))) for each in SIZES), *TOKENIZED],
+)
 def test_logits_and_a_greedy_text_are_elmans(
-    stranger: Stranger, sizes: Any, tmp_path: Path
+    stranger: Stranger, sizes: Any, options: dict[str, Any], tmp_path: Path
 ) -> None:
-    model = model_of(*sizes)
-    ids = np.array([model.codec.prefix_ids(text) for text in ("Once upon", "said he.\n")])
-    logits, text = ask(stranger, exported(tmp_path, model), ids, "Once", 200)
-    np.testing.assert_allclose(logits, model.step(ids)[0], atol=1e-4)
-    assert text == model.predict("Once", 200)
-
-
-@pytest.mark.parametrize("layers", [1, 2])
-@pytest.mark.parametrize("cell", CUSTOM)
-def test_a_cell_of_the_users_own_becomes_a_program_too(
-    stranger: Stranger, cell: str, layers: int, tmp_path: Path
-) -> None:
-    model = model_of(cell, layers)
-    ids = np.array([model.codec.prefix_ids("Once upon")])
-    logits, text = ask(stranger, exported(tmp_path, model), ids, "Once", 40)
-    np.testing.assert_allclose(logits, model.step(ids)[0], atol=1e-4)
-    assert text == model.predict("Once", 40)
-
-
-@pytest.mark.parametrize("lines", [False, True])
-@pytest.mark.parametrize("tokenizer", ["byte", "word", "bpe"])
-def test_every_tokenizer_writes_elmans_text(
-    stranger: Stranger, tokenizer: str, lines: bool, tmp_path: Path
-) -> None:
-    model = model_of("gru", tokenizer=tokenizer, lines=lines)
-    ids = np.array([model.codec.prefix_ids("Once")])
-    _, text = ask(stranger, exported(tmp_path, model), ids, "Once", 60)
-    assert text == model.predict("Once", 60)
+    model = model_of(*sizes, **options)
+    assert ask(stranger, model, tmp_path, "Once", tokens=100) == model.predict("Once", 100)
 
 
 def test_the_program_writes_text_on_the_command_line(tmp_path: Path) -> None:
     model = model_of("lstm")
     program = str(exported(tmp_path, model) / "model.py")
-    done = python(program, "Once", "--tokens", "40", "--temperature", "0")
+
+    def python(*words: str) -> Done:
+        command = [*ALONE, program, *words]
+        return subprocess.run(command, capture_output=True, encoding="utf-8")
+
+    done = python("Once", "--tokens", "40", "--temperature", "0")
     assert done.stdout == model.predict("Once", 40) + "\n"
-    drawn = python(program, "Once", "--tokens", "40", "--temperature", "2").stdout
-    assert drawn.startswith("Once")
-    assert len(drawn) == 4 + 40 + 1
-    for prefix, told in (("#", "the model does not know '#'"), ("", "the prefix is empty")):
-        done = python(program, prefix)
-        assert (done.returncode, done.stdout) == (2, "")
-        assert told in done.stderr.splitlines()[-1]
+    done = python("#")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "the model does not know '#'" in done.stderr.splitlines()[-1]
 
 
-def test_the_unknown_symbol_is_never_written(tmp_path: Path) -> None:
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_the_unknown_symbol_is_never_written(
+    stranger: Stranger, temperature: float, tmp_path: Path
+) -> None:
     model = model_of("rnn")
     model.parameters["linear.bias"][model.codec.vocab.unk] = 50
-    program = str(exported(tmp_path, model) / "model.py")
-    for temperature in ("0", "1"):
-        done = python(program, "Once", "--tokens", "20", "--temperature", temperature)
-        assert len(done.stdout) == 4 + 20 + 1
-        assert "<unk>" not in done.stdout
+    text = ask(stranger, model, tmp_path, "Once", tokens=20, temperature=temperature)
+    assert len(text) == 4 + 20
+    assert "<unk>" not in text
 
 
-def test_a_model_of_lines_writes_a_line_without_a_prefix_up_to_its_end(tmp_path: Path) -> None:
+def test_a_model_of_lines_writes_a_line_without_a_prefix_up_to_its_end(
+    stranger: Stranger, tmp_path: Path
+) -> None:
     model = model_of("mingru", lines=True)
-    words = ("--tokens", "40", "--temperature", "0")
-    done = python(str(exported(tmp_path / "long", model) / "model.py"), *words)
-    assert done.stdout == model.generate("", tokens=40, temperature=0)[0] + "\n"
+    wanted = model.generate("", tokens=40, temperature=0)[0]
+    assert ask(stranger, model, tmp_path / "long", "", tokens=40) == wanted
     model.parameters["linear.bias"][model.codec.line_end] = 50
-    done = python(str(exported(tmp_path / "short", model) / "model.py"), "Once", *words)
-    assert done.stdout == "Once\n"
+    assert ask(stranger, model, tmp_path / "short", "Once", tokens=40) == "Once"
 
 
 @pytest.mark.parametrize("cell", CELLS)

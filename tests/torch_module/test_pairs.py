@@ -1,8 +1,11 @@
-"""`elman train --pairs`: what is the same code with every framework, shown with PyTorch."""
+"""Pairs: what is the same code with every framework, shown with PyTorch."""
 
+import io
 import json
-import os
 import re
+import signal
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -18,11 +21,8 @@ from elman.experiments.train import Training
 from elman.files import tensors
 from elman.files.atomic import new_folder
 from elman.runs.loading import load_pairs
-from elman.runs.run import read_config
-from elman.training.history import Epoch
 from tests.conftest import Command
-from tests.frameworks.test_pairs import PLURALS, TRAINED, WORDS, train_plurals
-from tests.robustness.kills import outcome
+from tests.frameworks.test_pairs import PLURALS, WORDS, train_plurals
 
 
 @pytest.fixture
@@ -52,26 +52,23 @@ def train(elman: Command) -> Callable[..., Any]:
 def test_a_run_of_pairs_is_made_shown_and_compared(
     train: Callable[..., Any], elman: Command, plurals: Path
 ) -> None:
-    done = train(plurals, *TRAINED, "--sample-every", "2")
+    sizes = ("--epochs", "3", "--hidden", "16", "--layers", "2")
+    done = train(plurals, *sizes, "--target-tokenizer", "word", "--sample-every", "2")
     assert done.returncode == 0, done.stderr
-    assert "tokens: char in sources, a vocabulary of" in done.stderr
     assert "epoch 3/3  train loss" in done.stderr
     assert "after 2 epochs:\n  | " in done.stderr
     assert "next: elman translate runs/plurals " in done.stdout
-    assert re.search(r"^exact matches +\d+\.\d\d%$", done.stdout, re.MULTILINE)
-    assert re.search(r"^symbol errors +\d+\.\d\d%$", done.stdout, re.MULTILINE)
+    for name in ("exact matches", "symbol errors"):
+        assert re.search(rf"^{name} +\d+\.\d\d%$", done.stdout, re.MULTILINE)
     folder = plurals.parent / "runs" / "plurals"
     config = json.loads((folder / "config.json").read_text())
     assert (config["tokenizer"], config["target_tokenizer"]) == ("char", "word")
     assert config["architecture"]["hidden"] == 16
-    assert config["training"]["given"][-1] == "text"
     names = {"config.json", "vocab.json", "target_vocab.json", "model.safetensors", "history.csv"}
     assert {path.name for path in folder.iterdir()} == names | {"curves.png", "curves.svg"}
     listed = elman("runs").stdout.splitlines()
     assert listed[1].split()[:5] == ["runs/plurals", "plurals.tsv", "char", "gru", "16"]
-    shown = elman("info", "runs/plurals").stdout
-    assert "word in targets, vocabulary of" in shown
-    assert "encoder and decoder of gru, 2 layers of 16 units each" in shown
+    assert "encoder and decoder of gru, 2 layers of 16" in elman("info", "runs/plurals").stdout
     compared = elman("compare", "runs/plurals", "--plot", "curves.svg")
     assert compared.returncode == 0, compared.stderr
     assert (plurals.parent / "curves.svg").exists()
@@ -88,26 +85,24 @@ def test_the_table_measures_the_validation_part_as_evaluate_does(
     plurals: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     training = trained(plurals)
-    with new_folder(plurals.parent / "run") as part:
+    run, held = plurals.parent / "run", training.samples.held
+    with new_folder(run) as part:
         training.write(part)
-    lines = [f"{source}\t{target}" for source, target in training.samples.held]
-    assert len(lines) == len(WORDS) - training.data.num_train
-    (plurals.parent / "held.tsv").write_text("\n".join(lines))
-    found = package.evaluate(plurals.parent / "run", plurals.parent / "held.tsv", framework="torch")
+    assert len(held) == len(WORDS) - training.data.num_train
+    found = package.evaluate(run, held, framework="torch")
     assert found.loss == pytest.approx(training.validation().loss)
     assert training.samples.quality() == found.quality()
-    monkeypatch.setattr(report, "MAX_MEASURED", 4)
-    assert training.samples.quality()["measured"] == f"4 of {len(lines)} sources"
-    monkeypatch.setattr(report, "MAX_EDITS", 1)
-    assert training.samples.quality()["measured"] == f"1 of {len(lines)} sources"
+    for bound, measured in (("MAX_MEASURED", 4), ("MAX_EDITS", 1)):
+        monkeypatch.setattr(report, bound, measured)
+        assert training.samples.quality()["measured"] == f"{measured} of {len(held)} sources"
 
 
 def test_samples_are_drawn_from_the_validation_part_with_the_seed(plurals: Path) -> None:
-    first, again, other = (trained(plurals, seed=seed).samples.drawn for seed in (1, 1, 2))
-    assert first == again != other
-    held = [source for source, _ in trained(plurals).samples.held]
-    assert {*first} == {*other} == {*held}
-    assert first[:5] != held[:5]
+    one, again, other = (trained(plurals, seed=seed).samples for seed in (1, 1, 2))
+    assert one.drawn == again.drawn != other.drawn
+    held = [source for source, _ in one.held]
+    assert {*one.drawn} == {*other.drawn} == {*held}
+    assert one.drawn[:5] != held[:5]
 
 
 def test_symbols_that_only_validation_has_are_warned_of_and_shown(
@@ -119,37 +114,6 @@ def test_symbols_that_only_validation_has_are_warned_of_and_shown(
     assert "3 of 27 validation sources have symbols that the training pairs do not" in done.stderr
     assert "3 of 27 validation targets have symbols that" in done.stderr
     assert re.search(r"^unknown tokens +0.00% of training, \d", done.stdout, re.MULTILINE)
-    run = plurals.parent / "run"
-    result = package.evaluate(run, [(f"{word}ß", f"{word}ü") for word in held], framework="torch")
-    assert (result.unknown, result.unknown_targets) == (3, 3)
-
-
-def test_an_open_run_translates(made: Path) -> None:
-    assert package.open(made).translate(WORDS[:3]) == package.translate(made, WORDS[:3])
-    assert len(package.open(made).translate(["bed"], beams=4, n=2)[0]) == 2
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("a\tb\nno tab\n", "a line of pairs is a source, a tab and a target, got 'no tab'"),
-        ("a\t \n", "a line of pairs is a source, a tab and a target"),
-        (b"a\t\xff\n", "pairs are UTF-8"),
-        ("a\t" + "b" * (1 << 20), "a line of pairs has at most 65,536 bytes"),
-        ("", "has 0 pairs for training and 0 for validation, and each part needs one"),
-        ("a\tb\n", "and each part needs one: give more pairs, or another share for validation"),
-    ],
-    ids=["no tab", "no target", "no UTF-8", "long line", "empty", "one pair"],
-)
-def test_what_is_no_file_of_pairs_is_refused_in_a_line(
-    train: Callable[..., Any], tmp_path: Path, content: str | bytes, message: str
-) -> None:
-    path = tmp_path / "pairs.tsv"
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
-    done = train(path, "--epochs", "1")
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert message in done.stderr
-    assert not (tmp_path / "runs").exists()
 
 
 def test_byte_pairs_are_learned_from_both_sides(train: Callable[..., Any], plurals: Path) -> None:
@@ -161,108 +125,132 @@ def test_byte_pairs_are_learned_from_both_sides(train: Callable[..., Any], plura
     assert load_pairs(folder, "torch").codec.source.tokenizer.split(WORDS[0]) == WORDS[:1]
 
 
-def spoilt(folder: Path, name: str, change: Callable[[Any], Any]) -> None:
-    path = folder / name
-    path.write_text(json.dumps(change(json.loads(path.read_text()))))
+def changed(name: str, change: Callable[[Any], Any]) -> Callable[[Path], Any]:
+    """Change what a JSON file of a run has."""
+
+    def spoil(run: Path) -> None:
+        path = run / name
+        path.write_text(json.dumps(change(json.loads(path.read_text()))))
+
+    return spoil
 
 
-def with_other_shape(folder: Path) -> None:
-    path = folder / "model.safetensors"
+def with_other_shape(run: Path) -> None:
+    path = run / "model.safetensors"
     with tensors.open_tensors(path, None, 1 << 20) as file:
         values = file.load()
     values["decoder.dense.bias"] = values["decoder.dense.bias"][:-1]
     tensors.write(path, values)
 
 
-SPOILT: list[tuple[Callable[[Path], Any], str]] = [
-    (lambda run: (run / "vocab.json").unlink(), "there is no file .*/vocab.json"),
-    (lambda run: (run / "target_vocab.json").unlink(), "there is no file .*target_vocab.json"),
-    (
-        lambda run: spoilt(run, "target_vocab.json", lambda tokens: tokens[1:]),
-        "target_vocab.json must have 1. tokens, got",
-    ),
-    (
-        lambda run: spoilt(run, "vocab.json", lambda tokens: sorted([*tokens[1:], "two"])),
-        "vocab.json must have the symbol <eos>",
-    ),
-    (
-        lambda run: spoilt(run, "vocab.json", lambda tokens: sorted([*tokens[:-1], "two"])),
-        "vocab.json contains tokens that are not tokens of char",
-    ),
-    (with_other_shape, r"the weight decoder.dense.bias must be \(1.,\), got"),
-    (
-        lambda run: (run / "model.safetensors").write_bytes(b"spoilt"),
-        "cannot read .*model.safetensors",
-    ),
-    (
-        lambda run: spoilt(run, "config.json", lambda config: config | {"num_steps": 0}),
-        "num steps must be 1 or more, got 0",
-    ),
-    (
-        lambda run: spoilt(run, "config.json", lambda config: config | {"tokenizer": "byte"}),
-        "tokenizer must be char, word or bpe, got 'byte'",
-    ),
-    (
-        lambda run: spoilt(
-            run,
-            "config.json",
-            lambda config: config | {"architecture": config["architecture"] | {"layers": 1 << 40}},
-        ),
-        "layers must be 1000 or less",
-    ),
-]
+SPOILT: dict[str, Callable[[Path], Any]] = {
+    "there is no file .*target_vocab.json": lambda run: (run / "target_vocab.json").unlink(),
+    "must have 1. tokens, got": changed("target_vocab.json", lambda tokens: tokens[1:]),
+    "the symbol <eos>": changed("vocab.json", lambda tokens: sorted([*tokens[1:], "two"])),
+    "not tokens of char": changed("vocab.json", lambda tokens: sorted([*tokens[:-1], "two"])),
+    r"decoder.dense.bias must be \(1.,\), got": with_other_shape,
+    "num steps must be 1 or": changed("config.json", lambda config: config | {"num_steps": 0}),
+    "char, word or bpe": changed("config.json", lambda config: config | {"tokenizer": "byte"}),
+}
 
 
-@pytest.mark.parametrize(("spoil", "message"), SPOILT, ids=[message for _, message in SPOILT])
-def test_a_spoilt_run_is_refused(
-    made: Path, tmp_path: Path, spoil: Callable[[Path], Any], message: str
-) -> None:
+@pytest.mark.parametrize("message", SPOILT)
+def test_a_spoilt_run_is_refused(made: Path, tmp_path: Path, message: str) -> None:
     copy = package.open(made).save(tmp_path / "copy").path
-    spoil(copy)
+    SPOILT[message](copy)
     with pytest.raises(ElmanError, match=message):
         load_pairs(copy, "torch")
 
 
-def test_commands_of_language_models_refuse_a_model_of_pairs(made: Path, elman: Command) -> None:
-    for command in (("generate", made, "a"), ("next", made, "a"), ("export", made, "--to", "html")):
-        done = elman(*command)
-        assert done.returncode == 2
-        assert "is a model of pairs, which writes targets of sources" in done.stderr
-    with pytest.raises(ElmanError, match="is a model of pairs"):
-        package.open(made).sample()
-
-
-def test_a_full_disk_leaves_the_last_checkpoint(
-    plurals: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("words", "content", "message"),
+    [
+        (("translate",), b"", "standard input is empty: give a text"),
+        (("translate",), b"bana\nba\xffna\n", "standard input is not UTF-8 text: byte 7 is 0xff"),
+        (("translate",), b"bana\nba\tna\n", "must be one line without tabs, got 'ba"),
+        (("translate",), b"ba" + b"n" * 1_000_000, "must have 65,536 characters or fewer, got"),
+        (("evaluate", "-"), b"", "pairs are read from a file, got -: give its path"),
+        (("score", "plurals.tsv"), b"", "is a model of pairs"),
+        (("next", "a"), b"", "is a model of pairs"),
+        (("export", "--to", "html"), b"", "is a model of pairs"),
+    ],
+    ids=["nothing", "no UTF-8", "a tab", "a megabyte", "evaluate", "score", "next", "export"],
+)
+def test_what_a_model_of_pairs_cannot_read_or_do_is_refused_in_a_line(
+    made: Path,
+    plurals: Path,
+    elman: Command,
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+    content: bytes,
+    message: str,
 ) -> None:
-    real, written = os.fsync, []
-
-    def fsync(descriptor: int) -> None:
-        written.append(descriptor)
-        if len(written) > 40:
-            raise OSError(28, "No space left on device")
-        real(descriptor)
-
-    monkeypatch.setattr(os, "fsync", fsync)
-    out = plurals.parent / "run"
-    options: dict[str, Any] = {"epochs": 5, "hidden": 8, "framework": "torch"}
-    with pytest.raises(ElmanError, match="No space left on device; resume from the last") as failed:
-        package.train(plurals, pairs=True, out=out, checkpoint_every=0, quiet=True, **options)
-    assert "\n" not in str(failed.value)
-    monkeypatch.undo()
-    package.resume(out, quiet=True)
-    assert read_config(out).training is not None
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+    done = elman(words[0], made, *words[1:])
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert message in line
 
 
-def test_an_exception_in_on_epoch_keeps_the_pairs_that_were_trained(plurals: Path) -> None:
-    def fail(epoch: Epoch) -> None:
-        raise ValueError("mine")
+def test_texts_are_translated_in_their_order_and_with_their_scores(
+    made: Path, elman: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = load_pairs(made, "torch")
 
-    options: dict[str, Any] = {"pairs": True, "epochs": 2, "hidden": 8, "framework": "torch"}
-    out = plurals.parent / "run"
-    with pytest.raises(ValueError, match="mine") as raised:
-        package.train(plurals, out=out, on_epoch=fail, quiet=True, **options)
-    assert f"elman train --resume {out}" in raised.value.__notes__[0]
-    package.resume(out, quiet=True)
-    whole = package.train(plurals, out=plurals.parent / "whole", quiet=True, **options)
-    assert outcome(out) == outcome(whole.path)
+    def piped(content: bytes, *options: str) -> list[str]:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+        done = elman("translate", made, "--framework", "torch", *options)
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout.splitlines()
+
+    wanted = [best.text for (best,) in loaded.translate(WORDS)]
+    assert elman("translate", made, *WORDS).stdout.splitlines() == wanted
+    content = "\r\n".join(WORDS).encode()
+    assert piped(content) == wanted
+    assert piped(b"\n" + content[:5] + b"\n\n") == ["", wanted[0], ""]
+    assert package.translate(made, WORDS)[3][0].text == wanted[3]
+    assert package.open(made).translate(WORDS[:3]) == package.translate(made, WORDS[:3])
+    rows = [row.split("\t") for row in piped(content, "--beams", "4", "--n", "2", "--scores")]
+    for n, some in enumerate(loaded.translate(WORDS, beams=4, n=2)):
+        for (nats, score, *texts), each in zip(rows[2 * n : 2 * n + 2], some, strict=True):
+            assert texts == [WORDS[n], each.text]
+            assert float(nats) == pytest.approx(each.log_probability, abs=1e-3)
+            assert float(score) == pytest.approx(each.score, abs=1e-3)
+
+
+def test_evaluate_prints_what_its_function_returns(
+    made: Path, plurals: Path, elman: Command
+) -> None:
+    plurals.write_text(f"{PLURALS}{WORDS[0]}\tanother\n")
+    done = elman("evaluate", made, plurals, "--json", "--framework", "torch")
+    result = package.evaluate(made, plurals, framework="torch")
+    assert json.loads(done.stdout) == result.fields()
+    assert (result.pairs, result.sources) == (len(WORDS) + 1, len(WORDS))
+    assert package.open(made).evaluate(plurals) == result
+    shown = elman("evaluate", made, plurals, "--framework", "torch").stdout
+    assert f"exact matches       {result.exact_matches:.2%}\n" in shown
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+def test_a_line_is_answered_before_the_next_comes_and_an_interrupt_is_one_line(made: Path) -> None:
+    command = [sys.executable, "-P", "-m", "elman", "translate", str(made), "--framework", "torch"]
+    streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, **streams) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        wanted = load_pairs(made, "torch").translate(WORDS[:2])
+        for word, (best,) in zip(WORDS, wanted, strict=False):
+            process.stdin.write(f"{word}\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == f"{best.text}\n"
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate()
+    assert process.returncode == 130
+    assert told.splitlines()[-1] == "elman: interrupted, nothing kept"
+
+
+def test_a_server_loads_pairs(made: Path) -> None:
+    """It takes the first framework that is installed."""
+    serving = pytest.importorskip("elman.server.serving")
+    model = serving.load_models([made])[made.name].model
+    assert model.translate(WORDS[:1]) == load_pairs(made, "torch").translate(WORDS[:1])

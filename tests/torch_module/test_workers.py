@@ -23,6 +23,7 @@ from tests.workers import (
     EARLY,
     PARTS,
     PARTS_OF_VECTORS,
+    PROGRAM,
     SENDING,
     SHARING,
     TELLING_ROWS,
@@ -58,44 +59,29 @@ def run_alone(folder: Path, command: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("framework", "batching", "sizes"),
+    ("program", "framework", "batching", "workers"),
     [
-        ("numba", "contiguous", (2, 4)),
-        ("numba", "random", (2,)),
-        ("numba", "shuffled", (2, 4)),
-        ("torch", "random", (2,)),
+        (SHARING, "numba", "contiguous", 2),
+        (SENDING, "numba", "shuffled", 4),
+        (SENDING, "torch", "random", 2),
+        (PROGRAM, "torch", "contiguous", 2),
     ],
+    ids=["sharing-numba", "sending-numba", "sending-torch", "torch"],
 )
-def test_one_two_and_four_workers_end_in_the_same_bits(
-    store: Path, framework: str, batching: str, sizes: tuple[int, ...]
+def test_workers_end_in_the_bits_of_one_in_shared_memory_and_by_messages(
+    store: Path, program: str, framework: str, batching: str, workers: int
 ) -> None:
     more = (*EPOCHS, "--batching", batching)
     if batching == "shuffled":  # in stretches of several windows
         more += ("--batch-size", "8", "--seq-len", "8")
     run_alone(store, words(framework, "one", *more))
-    for workers in sizes:
-        codes, out, err = forked(store, workers, words(framework, f"run{workers}", *more))
-        assert codes == [0] * workers, err
-        assert out.count("nats/token") == 1  # the first worker alone reports
-        assert digest(store / f"run{workers}") == digest(store / "one")
-
-
-@pytest.mark.parametrize(
-    ("program", "framework", "size"),
-    [(SHARING, "numba", 2), (SENDING, "numba", 4), (SENDING, "torch", 2)],
-    ids=["sharing-numba-2", "sending-numba-4", "sending-torch-2"],
-)
-def test_vectors_have_the_same_bits_in_shared_memory_and_in_messages(
-    store: Path, program: str, framework: str, size: int
-) -> None:
-    run_alone(store, words(framework, "one", *EPOCHS))
-    codes, _, err = forked(store, size, words(framework, "run", *EPOCHS), program)
-    assert codes == [0] * size, err
+    codes, out, err = forked(store, workers, words(framework, "run", *more), program)
+    assert codes == [0] * workers, err
+    assert out.count("nats/token") == 1  # the first worker alone reports
     assert digest(store / "run") == digest(store / "one")
 
 
-@pytest.mark.parametrize("size", [2, 4])
-@pytest.mark.parametrize("more", [(), PARTS], ids=["whole", "parts"])
+@pytest.mark.parametrize(("size", "more"), [(2, PARTS), (4, ())], ids=["parts", "whole"])
 def test_gradients_that_are_sent_early_have_the_bits_of_one_process(
     tmp_path: Path, size: int, more: tuple[str, ...]
 ) -> None:
@@ -129,29 +115,18 @@ def test_three_workers_have_the_losses_of_one_process(store: Path) -> None:
     assert losses(store / "run") == pytest.approx(losses(store / "one"), abs=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("framework", "more", "before", "after"),
-    [
-        ("numba", ("--batching", "contiguous", "--dropout", "0.2", "--layers", "2"), 1, 2),
-        ("numba", PARTS, 2, 4),
-        pytest.param("torch", PARTS, 2, 4, marks=pytest.mark.long),
-    ],
-)
-def test_a_training_goes_on_with_another_number_of_workers(
-    store: Path, framework: str, more: tuple[str, ...], before: int, after: int
-) -> None:
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_training_goes_on_with_another_number_of_workers(store: Path, framework: str) -> None:
+    more = (*PARTS, "--batching", "contiguous", "--dropout", "0.2", "--layers", "2")
     more = ("--epochs", "30", *more)
     run_alone(store, words(framework, "one", *more))
-    launched = start(store, before, words(framework, "run", *more, "--checkpoint-every", "0"))
+    launched = start(store, 2, words(framework, "run", *more, "--checkpoint-every", "0"))
     await_checkpoint(store / "run")
     launched.send_signal(signal.SIGTERM)
     _, err = launched.communicate(timeout=120)
-    one, several = "resume with elman train --resume", "to continue, type the same command"
-    assert re.search(
-        rf"interrupted: {one}" if before == 1 else rf"interrupted on \S+: {several}", err
-    )
-    codes, _, err = forked(store, after, ["train", "--resume", "run"])
-    assert codes == [0] * after, err
+    assert re.search(r"interrupted on \S+: to continue, type the same command", err)
+    codes, _, err = forked(store, 4, ["train", "--resume", "run"])
+    assert codes == [0] * 4, err
     assert digest(store / "run") == digest(store / "one")
 
 
@@ -212,6 +187,7 @@ def test_workers_that_are_started_again_go_on_by_themselves(
     assert digest(store / "run") == digest(store / "one")
 
 
+@pytest.mark.long
 def test_workers_end_in_order_when_torchrun_is_killed(store: Path) -> None:
     epochs = ("--epochs", "60")
     run_alone(store, words("numba", "one", *epochs))
@@ -245,32 +221,10 @@ def test_no_worker_reads_the_text_of_another(store: Path) -> None:
     assert digest(store / "spoilt") == digest(store / "whole")
 
 
-def test_the_first_of_two_workers_reports_unknown_tokens_as_one_process_does(
-    tmp_path: Path,
-) -> None:
-    prepare(tmp_path, WIDE + " once" * 900, tokenizer="word")
-    own = words("numba", "one", "--epochs", "1")
-    _, out_of_one, err_of_one = forked(tmp_path, 1, own)
-    codes, out, err = forked(tmp_path, 2, ["run" if word == "one" else word for word in own])
-    assert codes == [0, 0], err
-
-    def said(output: str) -> list[str]:
-        return [line for line in output.splitlines() if "unknown" in line]
-
-    assert len(said(out_of_one)) == len(said(err_of_one)) == 1
-    assert said(out) == said(out_of_one)
-    assert said(err) == said(err_of_one)
-
-
 @pytest.mark.parametrize(
     ("more", "message"),
     [
         (["train", "text.txt", "--out", "run"], "several workers require a store, got text.txt"),
-        (
-            ["train", "text.txt", "--pairs", "--out", "run"],
-            "pairs are learned by one worker, got 2: start a single process",
-        ),
-        (["train", "store"], "workers require a common run directory: give --out RUN"),
         (
             ["train", "store", "--out", "run", "--shards", "1"],
             "each of 2 workers needs a shard",
