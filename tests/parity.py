@@ -7,6 +7,7 @@ import random
 from typing import Any
 
 import numpy as np
+import pytest
 
 import elman
 from elman.model import weights
@@ -34,27 +35,39 @@ def some_weights(arch: Architecture) -> weights.Weights:
     return values
 
 
-def one_batch(module: Any) -> Any:
-    """A data set of one batch."""
+def one_batch(module: Any, sequences: int = len(IDS), validated: bool = False) -> Any:
+    """A data set of one batch, for training and if `validated` for validation too."""
 
     class OneBatch(module.DataModule):  # type: ignore[misc]
-        batch_size = len(IDS)
+        batch_size = sequences
 
         def get_dataloader(self, train: bool) -> Any:
-            return self.get_tensorloader([IDS[:, :-1], IDS[:, 1:]], train) if train else None
+            parts = [IDS[:sequences, :-1], IDS[:sequences, 1:]]
+            return self.get_tensorloader(parts, train) if train or validated else None
 
     return OneBatch()
 
 
-def one_update(module: Any, arch: Architecture) -> tuple[float, weights.Weights]:
+def one_update(
+    module: Any, arch: Architecture, data: Any = None, **options: Any
+) -> tuple[float, weights.Weights]:
     """The loss of a batch, and its gradients by name."""
     before = some_weights(arch)
-    model = module.build(arch, before, lr=LARGE)
+    model = module.build(arch, before, lr=LARGE, **options)
     trainer = module.Trainer(1)
-    trainer.fit(model, one_batch(module))
+    trainer.fit(model, data or one_batch(module))
     after = module.export_weights(model)
     gradients = {name: (before[name] - after[name]) / LARGE for name in before}
     return trainer.history[0].train_loss, gradients
+
+
+def assert_same_update(
+    found: tuple[float, weights.Weights], wanted: tuple[float, weights.Weights], rel: float = 1e-5
+) -> None:
+    """The loss and the gradients of an update are those that are wanted."""
+    assert found[0] == pytest.approx(wanted[0], rel=1e-5)
+    for name, gradient in wanted[1].items():
+        assert relative(found[1][name], gradient) < rel, name
 
 
 def update_losses(module: Any, model: Any, data: Any, *callbacks: Callback) -> np.ndarray:

@@ -8,9 +8,22 @@ from typing import Any
 import pytest
 
 import elman
+from elman.valid_values import SHARDED
 from tests.conftest import STORY
 
 EVEN = 3860  # characters of a text whose random batches of 8 sequences of 16 are all whole
+BOOKS = ("torch", "tensorflow", "jax", "mxnet")
+# Files with tests of what only some frameworks have.
+OF_SOME = {
+    **dict.fromkeys(("book", "custom_cells", "from_d2l", "pairs", "reference", "seq2seq"), BOOKS),
+    **dict.fromkeys(("dynamic", "shards"), SHARDED),
+}
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out what the framework under test does not have."""
+    having = OF_SOME.get(collection_path.stem.removeprefix("test_"))
+    return True if having and config.getoption("framework") not in having else None
 
 
 @pytest.fixture(scope="session")

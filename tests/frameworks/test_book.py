@@ -1,11 +1,17 @@
-"""A cell written from scratch in the book's style agrees with the specification and trains."""
+"""Layers in both directions, and layers and losses of the user's own in the book's style."""
 
+from importlib import import_module
 from typing import Any
 
 import numpy as np
+import pytest
 
 from elman import numpy as specification
-from elman.model.cells import make_layers
+from elman.book import rnnlm
+from elman.model.cells import CELLS, make_layers
+from tests.combinations import combinations
+from tests.frameworks.layers import LAZY, layers_of
+from tests.parity import one_batch
 
 NAMES = {"weight_ih_l0": ("W_xz", "W_xh"), "bias_ih_l0": ("b_z", "b_h")}
 
@@ -91,3 +97,75 @@ def test_a_cell_from_scratch_is_the_specifications_and_trains(module: Any, frame
     trainer = module.Trainer(max_epochs=3, gradient_clip_val=1)
     trainer.fit(model, data)
     assert trainer.history[-1].train_loss < trainer.history[0].train_loss
+
+
+@pytest.mark.parametrize(("cell", "layers"), combinations(pytest.mark.core, CELLS, (1, 2)))
+def test_bidirectional_layers_agree_with_the_specification(
+    module: Any, framework: str, cell: str, layers: int
+) -> None:
+    sizes = {"num_hiddens": 7, "num_layers": layers, "bidirectional": True}
+    wanted = make_layers(specification, cell, num_inputs=5, **sizes)
+    found = make_layers(module, cell, **({} if framework in LAZY else {"num_inputs": 5}), **sizes)
+    X = np.random.default_rng(0).standard_normal((9, 4, 5), np.float32)
+    inputs = module.tensor(X)
+    call = with_weights(framework, found, inputs, wanted.parameters)
+    outputs, state = call(inputs)
+    wanted_outputs, wanted_state = wanted(X)
+    assert outputs.shape == (9, 4, 14)
+    np.testing.assert_allclose(module.numpy(outputs), wanted_outputs, atol=1e-5)
+    again, _ = call(inputs, state)
+    np.testing.assert_allclose(module.numpy(again), wanted(X, wanted_state)[0], atol=1e-5)
+
+
+def with_weights(framework: str, layers: Any, inputs: Any, values: dict[str, np.ndarray]) -> Any:
+    """Call layers with canonical weights."""
+    if framework == "jax":
+        _, shapes = layers.init_with_output(import_module("jax").random.PRNGKey(0), inputs)
+        params = {
+            name: value[-len(shapes["params"][name]) :]  # a GRU has a third of the second biases
+            for name, value in values.items()
+            if name in shapes["params"]
+        }
+        return lambda *arguments: layers.apply({"params": params}, *arguments)
+    if framework == "mxnet":
+        layers.initialize()
+    layers(inputs)  # which makes the weights
+    import_module(f"elman.{framework}.weights")._conversion.write(layers.rnn, values)
+    return layers
+
+
+class Echo:
+    """Recurrent layers that are no layers of the framework: outputs are the inputs."""
+
+    num_hiddens = 8
+
+    def __call__(self, inputs: Any, state: Any = None) -> tuple[Any, Any]:
+        return inputs, state
+
+
+def test_layers_need_not_be_the_frameworks(module: Any, framework: str) -> None:
+    if framework == "jax":
+        pytest.skip("its layers are Flax's")
+    data = module.TimeMachine(64, 8, num_train=640, num_val=64)
+    rates = {"lr": 0.02, "recurrent_lr": 0.01, "optimizer": "adamw"}
+    model = module.RNNLM(Echo(), len(data.vocab), embedding_size=8, **rates)
+    trainer = module.Trainer(2)
+    trainer.fit(model, data)
+    assert trainer.history[-1].train_loss < trainer.history[0].train_loss
+
+
+def test_a_loss_of_the_users_own_gets_all_logits_at_once(
+    module: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rnnlm, "MAX_LOGITS", 11)
+    monkeypatch.setattr(rnnlm, "chunk_rows", None)  # which would be called
+    called = []
+
+    class Mine(module.RNNLM):  # type: ignore[misc]
+        def loss(self, *arguments: Any) -> Any:
+            called.append(arguments)
+            return super().loss(*arguments)
+
+    model = Mine(layers_of(module, "GRU", 11, 7), 11, lr=0.1)
+    module.Trainer(1).fit(model, one_batch(module))
+    assert called

@@ -38,19 +38,29 @@ def model(module: Any, texts: tuple[str, str]) -> Any:
     return model
 
 
-def test_a_model_refuses_data_and_vocabularies_other_than_its_own(
+def test_a_model_keeps_its_vocabulary_and_refuses_another(
     module: Any, framework: str, model: Any, texts: tuple[str, str], tmp_path: Path
 ) -> None:
     tokens = module.TextFile(texts[0], 64, 8).vocab.idx_to_token
     assert model.codec.vocab.idx_to_token == tokens
     elman.save(tmp_path / "run", model)
     loaded = elman.load(tmp_path / "run", framework)
-    for known in (model, loaded):
-        with pytest.raises(ElmanError, match=r"TextFile\(\.\.\., codec=model.codec\)"):
-            module.Trainer(1).fit(known, module.TextFile(texts[1], 64, 8))
     assert loaded.predict("once", 1) == loaded.predict("once", 1, loaded.codec.vocab)
-    with pytest.raises(ElmanError, match="the vocab must be the one of the model's training"):
-        loaded.predict("once", 1, module.Vocab([*tokens[:-1], "~"]))
+    size = len(tokens)
+    wrong = np.array([[0, size]])
+    for name, call in {
+        r"TextFile\(\.\.\., codec=model.codec\)": lambda: module.Trainer(1).fit(
+            loaded, module.TextFile(texts[1], 64, 8)
+        ),
+        "the vocab must be the one": lambda: model.predict(
+            "o", 1, module.Vocab([*tokens[:-1], "~"])
+        ),
+        f"ids must be from 0 to {size - 1}, got 0 to {size}": lambda: model.step(wrong),
+        f"ids must be from 0 to {size - 1}, got -1": lambda: model.step(wrong[:, :1] - 1),
+    }.items():
+        with pytest.raises(ElmanError, match=name):
+            call()
+    assert model.step(wrong - 1 + np.array([[1, 0]]))[0].shape == (1, 2, size)
 
 
 def test_a_copied_and_a_pickled_model_go_on_as_the_model_does(
@@ -58,9 +68,7 @@ def test_a_copied_and_a_pickled_model_go_on_as_the_model_does(
 ) -> None:
     if framework == "tensorflow":
         for failing in (copy.deepcopy, pickle.dumps):
-            with pytest.raises(
-                ElmanError, match="cannot be copied or pickled: write it with elman"
-            ):
+            with pytest.raises(ElmanError):
                 failing(model)
         return
     raw = pickle.dumps(model)
@@ -70,7 +78,7 @@ def test_a_copied_and_a_pickled_model_go_on_as_the_model_does(
     for each in models:
         module.Trainer(1).fit(each, module.TextFile(texts[0], 64, 8, codec=model.codec))
     values, again = map(module.export_weights, models)
-    assert all(np.array_equal(values[name], again[name]) for name in values)
+    np.testing.assert_equal(again, values)
 
 
 def test_saving_a_custom_model_is_refused_with_a_cure_that_works(
@@ -81,19 +89,9 @@ def test_saving_a_custom_model_is_refused_with_a_cure_that_works(
     else:
         own = type("Own", (module.Module,), {"parameters": {"weight": np.ones(3)}})()
     own.codec = model.codec
-    with pytest.raises(ElmanError, match="has weights for other frameworks, got") as told:
+    with pytest.raises(ElmanError) as told:
         elman.save(tmp_path / "run", own)
     cure = str(told.value).partition("save it with ")[2]
     names = {"model": own, "path": str(tmp_path / "kept")}
     exec(f"{IMPORTS[framework]}\nkept = {cure}", names)
     assert names["kept"] or any(tmp_path.glob("kept*"))
-
-
-def test_ids_outside_the_vocabulary_are_refused(model: Any) -> None:
-    size = model.vocab_size
-    for wrong in ([[-1, 0]], [[0, size]]):
-        with pytest.raises(ElmanError, match=f"ids must be from 0 to {size - 1}, got"):
-            model.step(np.array(wrong))
-    with pytest.raises(ElmanError, match="ids must be integers in 2 dimensions, got float64 in 2"):
-        model.step(np.zeros((1, 2)))
-    assert model.step(np.array([[0, size - 1]]))[0].shape == (1, 2, size)

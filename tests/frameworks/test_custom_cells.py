@@ -10,7 +10,6 @@ from examples import cells
 
 import elman
 from elman import numpy as specification
-from elman.errors import ElmanError
 from elman.model import registry as registered
 from elman.model import step_arrays, weights
 from elman.model.cells import STEP_FUNCTIONS
@@ -18,28 +17,12 @@ from elman.model.weights import Architecture
 from tests.combinations import combinations
 from tests.conftest import QUICK, Command
 from tests.frameworks.layers import layers_of
-from tests.parity import IDS, one_update, relative, some_weights, update_losses
+from tests.parity import IDS, one_update, relative, some_weights
 
 CUSTOM = (cells.MINLSTM.name, cells.NORMALIZED_RNN.name)
 SIZES = combinations(pytest.mark.core, CUSTOM, (1, 2), (0, 5))
-TRAIN = ("torch", "tensorflow", "jax", "mxnet")
 
 
-@pytest.fixture
-def trains(framework: str) -> None:
-    """A test of what needs gradients."""
-    if framework not in TRAIN:
-        pytest.skip("it has no gradients of such cells")
-
-
-@pytest.fixture
-def runs(framework: str) -> None:
-    """A test of what needs a forward pass."""
-    if framework == "numba":
-        pytest.skip("it has no kernels for such cells")
-
-
-@pytest.mark.usefixtures("runs")
 @pytest.mark.parametrize(("cell", "layers", "embedding"), SIZES)
 def test_logits_agree_in_one_call_and_in_several(
     module: Any, cell: str, layers: int, embedding: int
@@ -55,7 +38,6 @@ def test_logits_agree_in_one_call_and_in_several(
     assert relative(found.step(IDS)[0], wanted) < 1e-5
 
 
-@pytest.mark.usefixtures("trains")
 @pytest.mark.parametrize(("cell", "layers", "embedding"), SIZES)
 def test_gradients_are_those_of_finite_differences(
     module: Any, cell: str, layers: int, embedding: int
@@ -83,24 +65,6 @@ def loss_of(arch: Architecture, values: weights.Weights) -> float:
     return float(np.take_along_axis(losses, IDS[:, 1:, None], axis=2).mean())
 
 
-@pytest.mark.usefixtures("trains")
-@pytest.mark.parametrize("cell", CUSTOM)
-def test_a_training_has_the_same_losses_in_every_framework(module: Any, cell: str) -> None:
-    data = module.TimeMachine(64, 16, num_train=640, num_val=64, seed=5)
-    arch = Architecture(cell, len(data.vocab), 16, 2)
-    model = module.build(arch, weights.initial(arch, 5), lr=0.01, optimizer="adam")
-    losses = update_losses(module, model, data)
-    np.testing.assert_allclose(losses[[0, 9, 49, 99]], LOSSES[cell], rtol=1e-3)
-
-
-# Of updates 1, 10, 50 and 100, the same in all frameworks.
-LOSSES = {
-    "minlstm": [3.347567, 2.991449, 2.500924, 2.036883],
-    "normalized-rnn": [3.373637, 2.872813, 1.997017, 1.574541],
-}
-
-
-@pytest.mark.usefixtures("trains")
 @pytest.mark.parametrize("cell", CUSTOM)
 def test_a_model_is_trained_saved_loaded_and_asked_by_the_books_names(
     module: Any, framework: str, cell: str, tmp_path: Path
@@ -119,13 +83,8 @@ def test_a_model_is_trained_saved_loaded_and_asked_by_the_books_names(
         states = model.hidden_states("it has")
         assert states.shape == (2, 6, 16)
         assert relative(loaded.hidden_states("it has"), states) < 1e-4
-    assert module.export_weights(model).keys() == weights.shapes(model_arch(module, model)).keys()
-
-
-def model_arch(module: Any, model: Any) -> Architecture:
-    """Architecture of a model, by its module."""
-    found: Architecture = module.architecture(model)
-    return found
+    shapes = weights.shapes(module.architecture(model))
+    assert module.export_weights(model).keys() == shapes.keys()
 
 
 FILE = """\
@@ -134,7 +93,7 @@ elman.register(elman.Cell("half", ("h",), lambda xp, x, r, state: (state[0] / 2 
 """
 
 
-@pytest.mark.usefixtures("trains")
+@pytest.mark.core
 def test_the_command_line_trains_a_cell_of_a_file(
     elman: Command, story: Path, framework: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,13 +103,11 @@ def test_the_command_line_trains_a_cell_of_a_file(
     done = elman("--cells", "half.py", *words)
     assert done.returncode == 0, done.stderr
     config = json.loads((tmp_path / "run" / "config.json").read_text())
-    assert len(config["cell_fingerprint"]) == 6
-    assert config["training"]["cell_fingerprint"] == config["cell_fingerprint"]
+    assert config["training"]["cell_fingerprint"] == config["cell_fingerprint"] != []
     done = elman("--cells", "half.py", "generate", "run", "Once", "--framework", framework)
     assert (done.returncode, done.stdout[:4]) == (0, "Once"), done.stderr
 
 
-@pytest.mark.usefixtures("trains")
 def test_parameters_begin_at_their_values_without_weights_from_elsewhere(module: Any) -> None:
     data = module.TimeMachine(64, 16, num_train=64, num_val=64)
     layers = layers_of(module, "Recurrent", len(data.vocab), 16, cell="normalized-rnn")
@@ -162,33 +119,17 @@ def test_parameters_begin_at_their_values_without_weights_from_elsewhere(module:
     assert not values["rnn.bias_hh_l0"].any()
 
 
-def test_a_framework_without_gradients_names_those_that_have_them(
-    module: Any, framework: str
-) -> None:
-    if framework in TRAIN:
-        pytest.skip("it has them")
-    arch = Architecture("minlstm", 28, 8)
-    data = module.TimeMachine(64, 16, num_train=64, num_val=64)
-    with pytest.raises(ElmanError, match="torch, tensorflow, jax or mxnet"):
-        module.Trainer(1).fit(module.build(arch, weights.initial(arch)), data)
-
-
-@pytest.mark.usefixtures("trains")
 @pytest.mark.parametrize("name", STEP_FUNCTIONS)
 def test_every_function_of_a_step_computes_what_numpy_computes(module: Any, name: str) -> None:
-    arguments: dict[str, Any] = {
-        "split": (2, 1),
-        "reduce_mean": (1,),
-        "reduce_sum": (1,),
-    }
-    keywords = {"keepdims": True} if name.startswith("reduce") else {}
+    arguments: dict[str, Any] = {"concat": (1,), "split": (2, 1)}
+    keywords = {}
+    if name.startswith("reduce"):
+        arguments[name], keywords = (1,), {"keepdims": True}
     x = np.linspace(0.1, 2, 12, dtype=np.float32).reshape(3, 4)
 
     def apply(xp: Any, x: Any) -> Any:
         first = [x, 2 * x] if name == "concat" else x
-        found = getattr(xp, name)(
-            first, *arguments.get(name, (1,) if name == "concat" else ()), **keywords
-        )
+        found = getattr(xp, name)(first, *arguments.get(name, ()), **keywords)
         parts = found if name == "split" else [found]
         return [(1 - part) / (part**2 + 3) * 2 - -part for part in parts]
 

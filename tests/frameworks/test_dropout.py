@@ -7,43 +7,13 @@ import pytest
 
 from elman import numpy as specification
 from elman.book import rnnlm
-from elman.errors import ElmanError
 from elman.model.cells import CELLS
-from elman.model.weights import Architecture, Weights
+from elman.model.weights import Architecture, Weights, initial
 from tests.combinations import combinations
-from tests.frameworks.layers import layers_of
-from tests.parity import IDS, LARGE, relative, some_weights
+from tests.parity import IDS, assert_same_update, one_batch, one_update, relative, some_weights
 
-SHARES = {"input_dropout": 0.4, "output_dropout": 0.25}
 EMBEDDING, HIDDEN = 60, 50
 SMOOTH = [cell for cell in CELLS if cell != "rnn-relu"]  # whose outputs are never zero
-
-
-def data_of(module: Any, sequences: int, validation: bool = False) -> Any:
-    """A data set of one batch."""
-
-    class Few(module.DataModule):  # type: ignore[misc]
-        batch_size = sequences
-
-        def get_dataloader(self, train: bool) -> Any:
-            ids = IDS[:sequences]
-            use = train or validation
-            return self.get_tensorloader([ids[:, :-1], ids[:, 1:]], train) if use else None
-
-    return Few()
-
-
-def one_update(
-    module: Any, arch: Architecture, sequences: int, **options: Any
-) -> tuple[float, Weights]:
-    """The loss of a batch, and its gradients by name."""
-    before = some_weights(arch)
-    model = module.build(arch, before, lr=LARGE, **options)
-    trainer = module.Trainer(1)
-    trainer.fit(model, data_of(module, sequences))
-    after = module.export_weights(model)
-    gradients = {name: (before[name] - after[name]) / LARGE for name in before}
-    return trainer.history[0].train_loss, gradients
 
 
 def kept_features(gradients: Weights) -> tuple[np.ndarray, np.ndarray]:
@@ -62,60 +32,53 @@ def test_all_steps_of_a_sequence_lack_the_same_features(
     if in_chunks:
         monkeypatch.setattr(rnnlm, "MAX_LOGITS", 1)
     arch = Architecture(cell, 11, HIDDEN, 2 if cell == "gru" else 1, EMBEDDING)
-    loss, gradients = one_update(module, arch, 1, **SHARES)
-    inputs, outputs = kept_features(gradients)
+    shares = {"input_dropout": 0.4, "output_dropout": 0.25}
+    found = one_update(module, arch, one_batch(module, 1), **shares)
+    inputs, outputs = kept_features(found[1])
     assert 5 < len(inputs) - inputs.sum() < 45
     assert 2 < len(outputs) - outputs.sum() < 25
 
     # The specification without these features has the same loss and gradients: what is left is
     # scaled so that its expected value stays, and no step has lacked others.
-    wanted = specification.build(arch, some_weights(arch), **SHARES)
+    wanted = specification.build(arch, some_weights(arch), **shares)
     masks = {EMBEDDING: inputs / np.float32(0.6), HIDDEN: outputs / np.float32(0.75)}
     wanted.rnn.mask = lambda shape, dtype, share=None: masks[shape[-1]].astype(dtype)[None]
     wanted.train()
-    wanted_loss = wanted.loss(wanted(IDS[:1, :-1]), IDS[:1, 1:])
+    loss = wanted.loss(wanted(IDS[:1, :-1]), IDS[:1, 1:])
     wanted.backward()
-    assert loss == pytest.approx(wanted_loss, rel=1e-5)
-    for name, gradient in wanted.gradients.items():
-        assert relative(gradients[name], gradient) < 1e-4, name
+    assert_same_update(found, (loss, wanted.gradients), rel=1e-4)
 
 
 def test_each_sequence_lacks_features_of_its_own(module: Any) -> None:
     arch = Architecture("gru", 11, HIDDEN, 1, EMBEDDING)
     shares = {"input_dropout": 0.6, "output_dropout": 0.6}
     for sequences in (1, 6):
-        _, gradients = one_update(module, arch, sequences, **shares)
+        _, gradients = one_update(module, arch, one_batch(module, sequences), **shares)
         for kept in kept_features(gradients):
             lacking = 1 - kept.mean()  # in all sequences of the batch
             assert lacking == pytest.approx(0.6**sequences, abs=0.25 if sequences == 1 else 0.12)
 
 
-@pytest.mark.parametrize("name", SHARES)
-def test_it_acts_in_training_alone(module: Any, name: str) -> None:
-    arch = Architecture("lstm", 11, HIDDEN, 1, EMBEDDING)
+@pytest.mark.parametrize(
+    ("cell", "name"),
+    [
+        ("gru", "dropout"),
+        *(pytest.param(cell, "dropout", marks=pytest.mark.core) for cell in CELLS if cell != "gru"),
+        *(("lstm", name) for name in ("input_dropout", "output_dropout")),
+    ],
+)
+def test_dropout_acts_in_training_alone_and_by_its_seed(module: Any, cell: str, name: str) -> None:
+    arch = Architecture(cell, 11, HIDDEN, 2, EMBEDDING)
+    plain, _ = specification.build(arch, initial(arch)).step(IDS)
     histories = []
     for options, seed in (({}, 0), ({name: 0.5}, 0), ({name: 0.5}, 0), ({name: 0.5}, 1)):
-        model = module.build(arch, some_weights(arch), lr=1e-9, seed=seed, **options)
+        model = module.build(arch, initial(arch), lr=1e-9, seed=seed, **options)
         trainer = module.Trainer(1)
-        trainer.fit(model, data_of(module, 6, validation=True))
+        trainer.fit(model, one_batch(module, validated=True))
         histories.append(trainer.history[0])
-        plain = specification.build(arch, some_weights(arch))
-        assert relative(model.step(IDS)[0], plain.step(IDS)[0]) < 1e-5
+        assert relative(model.step(IDS)[0], plain) < 1e-5
     without, first, again, other = (history.train_loss for history in histories)
-    assert first == pytest.approx(again, rel=1e-6)  # the seed says which are dropped
+    assert first == pytest.approx(again, rel=1e-6)
     assert len({round(loss, 6) for loss in (without, first, other)}) == 3
     for history in histories:
         assert history.val_loss == pytest.approx(histories[0].val_loss, rel=1e-5)
-
-
-@pytest.mark.parametrize("name", SHARES)
-def test_shares_out_of_bounds_are_refused(module: Any, name: str) -> None:
-    for share in (-0.1, 1.0, float("nan"), "0.5"):
-        with pytest.raises(ElmanError, match=f"{name.replace('_', ' ')} must be"):
-            layers_of(module, "GRU", 5, 7, **{name: share})
-
-
-def test_one_hot_inputs_are_not_dropped(module: Any) -> None:
-    with pytest.raises(ElmanError, match=r"got 0\.5 with one-hot ids: give the model an emb"):
-        module.RNNLM(layers_of(module, "GRU", 11, 7, input_dropout=0.5), 11)
-    assert module.RNNLM(layers_of(module, "GRU", 5, 7, input_dropout=0.5), 11, embedding_size=5).rnn

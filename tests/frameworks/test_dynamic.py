@@ -6,24 +6,14 @@ import numpy as np
 import pytest
 
 from elman import numpy as specification
-from elman.errors import ElmanError
 from elman.inference.dynamic import MAX_NORM, SEGMENT, AdaptingModel, find
 from elman.inference.language_model import total_nll
 from elman.model.metrics import Adaptation
 from elman.model.weights import Architecture, Weights, initial
-from elman.valid_values import SHARDED
 
 ARCH = Architecture("gru", vocab=9, hidden=12, embedding=5)
 IDS = np.random.default_rng(0).integers(9, size=205)
 REPEATED = np.tile(IDS[:50], 12)
-
-
-@pytest.fixture(autouse=True)
-def _has_gradients(framework: str, module: Any) -> None:
-    if framework not in ("numpy", *SHARDED):
-        with pytest.raises(ElmanError, match=f'got {framework}: choose framework="numba"'):
-            adapting(module)
-        pytest.skip("it has no vector of gradients, and says so")
 
 
 def adapting(module: Any) -> AdaptingModel:

@@ -9,13 +9,6 @@ import pytest
 from tests.docs import BOOK, ROOT, blocks
 
 PAGE = ROOT / "docs" / BOOK
-BOOKS = ("torch", "tensorflow", "jax", "mxnet")
-
-
-@pytest.fixture(autouse=True)
-def only_the_books(framework: str) -> None:
-    if framework not in BOOKS:
-        pytest.skip("the book is not written for this one")
 
 
 def test_the_names_of_every_section_are_there(module: Any) -> None:

@@ -12,19 +12,13 @@ from elman.inference.writing import Writing, write
 from elman.model.weights import Architecture, initial
 
 
-def names_of(folder: Path) -> str:
-    """A file of lines of 2 to 12 tokens, in batches of three lengths."""
-    rng = np.random.default_rng(0)
-    path = folder / "names"
-    path.write_text(
-        "\n".join("".join(rng.choice([*"abcde"], rng.integers(1, 12))) for _ in range(300))
-    )
-    return str(path)
-
-
 @pytest.fixture
 def names(tmp_path: Path) -> str:
-    return names_of(tmp_path)
+    """A file of lines of 2 to 12 tokens, in batches of three lengths."""
+    rng = np.random.default_rng(0)
+    lines = ("".join(rng.choice([*"abcde"], rng.integers(1, 12))) for _ in range(300))
+    (tmp_path / "names").write_text("\n".join(lines))
+    return str(tmp_path / "names")
 
 
 def made(module: Any, names: str, arch: Any = ("gru", 16, 1)) -> tuple[Any, Any, Any]:

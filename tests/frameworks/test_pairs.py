@@ -1,4 +1,4 @@
-"""`elman train --pairs` in a framework: from a file of pairs to a run, and back after a kill."""
+"""Pairs in a framework: from a file to a run, which translates, and back after a kill."""
 
 import itertools
 import signal
@@ -15,20 +15,13 @@ from elman.errors import ElmanError
 from elman.inference.translation import PairModel
 from elman.runs import run, run_folder
 from elman.runs.loading import load_pairs
-from elman.runs.run import read_config
 from elman.runs.saved import check_own_methods
-from elman.valid_values import TRANSLATING
+from tests import pairs
 from tests.conftest import Command
 
 WORDS = ["".join(letters) for letters in itertools.product("bdg", "aeiou", "nrt", "aeo")]
 PLURALS = "".join(f"{word}\t{' '.join(word)} s\n" for word in WORDS)
-TRAINED = ("--target-tokenizer", "word", "--epochs", "3", "--hidden", "16", "--layers", "2")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def only_where_pairs_are_learned(framework: str) -> None:
-    if framework not in TRANSLATING:
-        pytest.skip("it has no encoder-decoder")
+SMALL = {"pairs": True, "target_tokenizer": "word", "hidden": 16, "epochs": 3, "quiet": True}
 
 
 @pytest.fixture
@@ -41,17 +34,9 @@ def plurals(tmp_path: Path) -> Path:
 
 def train_plurals(folder: Path, framework: str) -> Path:
     """Train a small model of plurals; the path of its run."""
-    (folder / "plurals.tsv").write_text(PLURALS)
-    options: dict[str, Any] = {"hidden": 16, "epochs": 3, "framework": framework}
-    trained = package.train(
-        folder / "plurals.tsv",
-        out=folder / "run",
-        pairs=True,
-        target_tokenizer="word",
-        quiet=True,
-        **options,
-    )
-    return trained.path
+    path, options = folder / "plurals.tsv", {**SMALL, "framework": framework}
+    path.write_text(PLURALS)
+    return package.train(path, out=folder / "run", **options).path  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -61,24 +46,17 @@ def made(framework: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.core
-def test_a_model_that_is_trained_longer_learns_the_pairs(
-    framework: str, plurals: Path, tmp_path: Path
-) -> None:
-    options: dict[str, Any] = {"epochs": 40, "hidden": 48, "framework": framework}
-    trained = package.train(
-        plurals, pairs=True, target_tokenizer="word", batch_size=8, quiet=True, **options
-    )
+def test_a_model_that_is_trained_longer_learns_the_pairs(framework: str, plurals: Path) -> None:
+    options = {**SMALL, "epochs": 40, "hidden": 48, "batch_size": 8, "framework": framework}
+    trained = package.train(plurals, **options)  # type: ignore[arg-type]
     written = [targets[0].text for targets in load_pairs(trained.path, framework).translate(WORDS)]
     right = sum(text == f"{' '.join(word)} s" for word, text in zip(WORDS, written, strict=True))
     assert right > 0.7 * len(WORDS)
-    history = trained.history
-    assert min(history["val_ppl"]) < 0.5 * history["val_ppl"][0]
+    assert min(trained.history["val_ppl"]) < 0.5 * trained.history["val_ppl"][0]
 
 
 @pytest.mark.core
-def test_the_best_weights_are_kept_and_validation_is_of_held_out_pairs(
-    made: Path, framework: str
-) -> None:
+def test_the_best_weights_are_kept_and_validation_is_of_held_out_pairs(made: Path) -> None:
     record = run.read_config(made, pairs=True).training
     assert record is not None
     history = run.read_history(made)
@@ -91,44 +69,34 @@ def test_the_best_weights_are_kept_and_validation_is_of_held_out_pairs(
 
 
 @pytest.mark.core
-@pytest.mark.parametrize(
-    ("number", "attention"), [(signal.SIGINT, "none"), (signal.SIGKILL, "additive")]
-)
-def test_an_interrupted_training_ends_in_the_same_bits(
-    elman: Command,
-    plurals: Path,
-    framework: str,
-    tmp_path: Path,
-    number: signal.Signals,
-    attention: str,
+def test_a_killed_training_ends_in_the_same_bits(
+    elman: Command, plurals: Path, framework: str, tmp_path: Path
 ) -> None:
     begun, whole = tmp_path / "begun", tmp_path / "whole"
-    options = (*TRAINED, "--dropout", "0.2", "--pairs", "--framework", framework)
-    options += ("--attention", attention)
+    words = ["train", str(plurals), "--pairs", "--framework", framework, "--epochs", "3"]
+    words += ["--hidden", "16", "--layers", "2", "--dropout", "0.2", "--attention", "additive"]
     code = """if True:
-        import os, sys
+        import os, signal
         from elman.cli import main
         from elman.training import checkpoint
 
-        number, real, written = int(sys.argv.pop()), checkpoint.write, []
+        real, written = checkpoint.write, []
 
         def write(*arguments):
             real(*arguments)
-            written.append(number)
+            written.append(None)
             if len(written) == 9:
-                os.kill(os.getpid(), number)
+                os.kill(os.getpid(), signal.SIGKILL)
 
         checkpoint.write = write
         main()
     """
-    words = ["train", str(plurals), *options, "--out", str(begun), "--checkpoint-every", "0"]
-    ended = subprocess.run([sys.executable, "-c", code, *words, str(int(number))], check=False)
-    assert ended.returncode == (130 if number == signal.SIGINT else -signal.SIGKILL)
+    own = ["--out", str(begun), "--checkpoint-every", "0"]
+    ended = subprocess.run([sys.executable, "-c", code, *words, *own], check=False)
+    assert ended.returncode == -signal.SIGKILL
     assert run_folder.is_unfinished(begun)
     package.resume(begun, quiet=True)
-    with pytest.raises(ElmanError, match="nothing to resume; a model of pairs is not trained"):
-        package.resume(begun, quiet=True)
-    assert elman("train", plurals, *options, "--out", whole).returncode == 0
+    assert elman(*words, "--out", whole).returncode == 0
     weights = [(folder / "model.safetensors").read_bytes() for folder in (begun, whole)]
     assert weights[0] == weights[1]
     assert not (begun / "checkpoints").exists()
@@ -140,64 +108,57 @@ def test_a_model_is_saved_and_loaded_in_every_framework_with_pairs(
     model = package.load(made, framework)
     package.save(tmp_path / "saved", model)
     again = load_pairs(tmp_path / "saved", framework)
-    assert read_config(tmp_path / "saved").training is None
+    assert run.read_config(tmp_path / "saved").training is None
     assert model.codec.has_same_tokens(again.codec)
     models = PairModel(model, model.codec, again.to_tensor), again
     written = [each.translate(WORDS[:5]) for each in models]
     assert written[0] == written[1]
     assert "encoder and decoder of gru" in repr(package.open(tmp_path / "saved"))
-    data = module.PairsFile(str(made.parent / "plurals.tsv"), 8)
-    with pytest.raises(ElmanError, match="model and data must number tokens equally"):
-        module.Trainer(1).fit(model, data)
 
 
 @pytest.mark.core
-def test_a_model_of_other_layers_is_not_saved(
-    made: Path, module: Any, framework: str, tmp_path: Path
+@pytest.mark.parametrize(
+    ("base", "told"),
+    [("Encoder", "got Own and Seq2SeqAtt"), ("Seq2SeqEncoder", "got Own with its own embedded")],
+)
+def test_a_model_that_is_or_computes_something_else_is_not_saved(
+    made: Path, module: Any, framework: str, tmp_path: Path, base: str, told: str
 ) -> None:
-    class Own(module.Encoder):  # type: ignore[misc]
+    class Own(getattr(module, base)):  # type: ignore[misc]
         """An encoder of a user."""
-
-    model = package.load(made, framework)
-    flax = {"training": True} if framework == "jax" else {}
-    own = module.Seq2Seq(Own(), model.decoder, tgt_pad=0, lr=0.01, **flax)
-    own.codec = model.codec
-    with pytest.raises(ElmanError, match="got Own and Seq2SeqAttentionDecoder: save one of your"):
-        package.save(tmp_path / "own", own)
-    assert not (tmp_path / "own").exists()
-
-
-@pytest.mark.core
-def test_a_model_that_computes_something_else_is_not_saved(
-    made: Path, module: Any, framework: str, tmp_path: Path
-) -> None:
-    class Own(module.Seq2SeqEncoder):  # type: ignore[misc]
-        """An encoder that a user has changed."""
 
         def embedded(self, X: Any) -> Any:
             return 2 * super().embedded(X)
 
     model = package.load(made, framework)
     flax = {"training": True} if framework == "jax" else {}
-    own = module.Seq2Seq(Own(9, 4, 4, 1), model.decoder, tgt_pad=0, lr=0.01, **flax)
+    encoder = Own(*((9, 4, 4, 1) if base == "Seq2SeqEncoder" else ()))
+    own = module.Seq2Seq(encoder, model.decoder, tgt_pad=0, lr=0.01, **flax)
     own.codec = model.codec
-    with pytest.raises(ElmanError, match="got Own with its own embedded: save one of your own"):
+    with pytest.raises(ElmanError, match=told):
         package.save(tmp_path / "own", own)
     assert not (tmp_path / "own").exists()
+    check_own_methods(type("Named", (module.Seq2SeqEncoder,), {"note": "mine"}))
 
 
-def test_a_subclass_that_changes_no_method_is_like_its_base(module: Any) -> None:
-    class Named(module.Seq2SeqAttentionDecoder):  # type: ignore[misc]
-        """A decoder with another name."""
-
-        note = "mine"
-
-    class Attending(Named):
-        """A decoder that attends to something else."""
-
-        def attend(self, *arguments: Any) -> Any:
-            return arguments
-
-    check_own_methods(Named)
-    with pytest.raises(ElmanError, match="got Attending with its own attend"):
-        check_own_methods(Attending)
+@pytest.mark.parametrize("attention", [False, pytest.param(True, marks=pytest.mark.core)])
+def test_targets_and_their_loss_are_those_of_predict_and_of_the_validation(
+    module: Any, plurals: Path, attention: bool
+) -> None:
+    data = module.PairsFile(str(plurals), batch_size=16)
+    model = pairs.model_for(module, data, attention=attention, lr=0.02)
+    pairs.fit(module, model, data, 6)
+    asked = PairModel(model, data.codec, data.to_tensor)
+    words = [*WORDS[::7], "b", "bonobo"]
+    assert [best.text for (best,) in asked.translate(words)] == model.predict(words, data)
+    for penalty in (0.0, 1.0):
+        found = asked.translate(words[:4], beams=3, length_penalty=penalty)
+        wanted = model.predict(words[:4], data, beams=3, length_penalty=penalty)
+        assert [each[0].text for each in found] == wanted
+    texts = data.texts
+    held = [
+        ("".join(source[:-1]), "".join(target[:-1]))  # without their ends
+        for source, target in zip(texts.sources, texts.targets, strict=True)
+    ][texts.num_train :]
+    loss = model.trainer.history[-1].val_loss
+    assert asked.evaluate(held).loss == pytest.approx(loss, abs=1e-5)

@@ -13,8 +13,6 @@ STORY = "It was said, as it has been once upon a time. \n" * 100
 def test_the_examples_run_as_printed(
     framework: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    if framework not in MODULES:
-        pytest.skip("its examples need no framework, and run with those of other pages")
     (tmp_path / "my-text.txt").write_text(STORY)
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}

@@ -11,7 +11,6 @@ from elman.model.weights import Architecture, initial
 from elman.training.callback import Callback
 from elman.training.checkpoint import Checkpoints, read_newest
 from elman.training.workers.sharded import Shards
-from elman.valid_values import SHARDED
 from tests.conftest import Command
 
 CASES = [
@@ -22,14 +21,12 @@ CASES = [
         "recurrent_lr": 0.003,
     },
 ]
-
+every_case = pytest.mark.parametrize(
+    "case",
+    [CASES[0], pytest.param(CASES[1], marks=pytest.mark.core), CASES[2]],
+    ids=lambda case: str(case["cell"]),
+)
 PARTITIONED = (False, True)
-
-
-@pytest.fixture(autouse=True)
-def _has_shards(framework: str) -> None:
-    if framework not in SHARDED:
-        pytest.skip("this framework has no shards")
 
 
 class End(Callback):
@@ -78,28 +75,20 @@ def bits(module: Any, trainer: Any) -> bytes:
     return b"".join(np.ascontiguousarray(values[name]).tobytes() for name in sorted(values))
 
 
-@pytest.mark.parametrize(
-    "case",
-    [CASES[0], pytest.param(CASES[1], marks=pytest.mark.core), CASES[2]],
-    ids=lambda case: str(case["cell"]),
-)
+@every_case
 def test_the_losses_do_not_depend_on_the_number_of_shards(
     module: Any, story: Path, case: dict[str, Any]
 ) -> None:
-    one, eight = (losses(train(module, story, shards, case)) for shards in (1, 8))
-    assert eight == pytest.approx(one, rel=1e-5)
-
-
-def test_sequences_are_those_of_whole_batches(module: Any, story: Path) -> None:
-    whole = losses(train(module, story, None, CASES[1]))
-    assert losses(train(module, story, 4, CASES[1])) == pytest.approx(whole, rel=1e-5)
+    shards = (1, 8, None) if case["batching"] == "contiguous" else (1, 8)
+    one, *others = (losses(train(module, story, number, case)) for number in shards)
+    for found in others:
+        assert found == pytest.approx(one, rel=1e-5)
 
 
 def test_lines_are_those_of_whole_batches(module: Any, tmp_path: Path) -> None:
     lines = tmp_path / "lines.txt"
     lines.write_text("\n".join("ab"[n % 2] * (1 + n % 9) + f" {n % 60}" for n in range(300)))
-    whole = losses(train(module, lines, None, CASES[2], lines=True))
-    found = losses(train(module, lines, 4, CASES[2], lines=True))
+    whole, found = (losses(train(module, lines, n, CASES[2], lines=True)) for n in (None, 4))
     assert found == pytest.approx(whole, rel=1e-4)
 
 
@@ -107,26 +96,18 @@ def test_lines_are_those_of_whole_batches(module: Any, tmp_path: Path) -> None:
 def test_a_training_in_shards_is_resumed_to_the_same_bits(
     module: Any, story: Path, tmp_path: Path, partitioned: bool
 ) -> None:
+    asked = {"dropout": 0.3, "partitioned": partitioned}
     case = CASES[2] if partitioned else CASES[1]
-    whole = train(module, story, 4, case, dropout=0.3, partitioned=partitioned)
+    whole = train(module, story, 4, case, **asked)
     checkpoints = Checkpoints(tmp_path, seconds=1e9)
     with pytest.raises(KeyboardInterrupt):
-        train(
-            module,
-            story,
-            4,
-            case,
-            End(3, checkpoints),
-            checkpoints,
-            dropout=0.3,
-            partitioned=partitioned,
-        )
-    newest = read_newest(tmp_path)
-    resumed = train(module, story, 4, case, resume=newest, dropout=0.3, partitioned=partitioned)
+        train(module, story, 4, case, End(3, checkpoints), checkpoints, **asked)
+    resumed = train(module, story, 4, case, resume=read_newest(tmp_path), **asked)
     assert losses(resumed) == losses(whole)
     assert bits(module, resumed) == bits(module, whole)
 
 
+@pytest.mark.core
 def test_the_state_of_another_optimizer_is_refused(
     module: Any, story: Path, tmp_path: Path
 ) -> None:
@@ -141,7 +122,7 @@ def test_the_state_of_another_optimizer_is_refused(
         train(module, story, 4, CASES[2], resume=(arrays, newest[1]), partitioned=True)
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: str(case["cell"]))
+@every_case
 def test_a_part_of_the_optimizer_takes_the_steps_of_the_whole(
     module: Any, framework: str, story: Path, case: dict[str, Any]
 ) -> None:
@@ -151,6 +132,7 @@ def test_a_part_of_the_optimizer_takes_the_steps_of_the_whole(
     assert framework == "jax" or bits(module, part) == bits(module, whole)
 
 
+@pytest.mark.core
 def test_shards_are_a_setting_of_a_run(
     elman: Command, story: Path, framework: str, tmp_path: Path
 ) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-import elman
 from elman import numpy as specification
 from elman.errors import ElmanError
 from elman.inference import evaluation, language_model
@@ -15,6 +14,7 @@ from elman.model.cells import CELLS
 from elman.model.weights import Architecture, initial
 from elman.text.codec import Codec
 from elman.text.vocab import Vocab
+from tests.frameworks.layers import layers_of
 
 CODEC = Codec(Vocab(list("ab .\n")), "char", clean=False)
 
@@ -70,66 +70,30 @@ def test_hidden_states_are_the_specifications(module: Any, cell: str) -> None:
         np.testing.assert_allclose(states[-1], outputs[:, 0], atol=1e-5)
 
 
-def test_a_loaded_model_can_do_it_all(module: Any, framework: str, tmp_path: Path) -> None:
-    elman.save(tmp_path / "run", pair(module, "gru")[1])
-    model = elman.load(tmp_path / "run", framework)
-    text = model.generate("ab", tokens=5, temperature=0)[0]
-    assert text == model.predict("ab", 5)
-    assert model.score([text])[0].log_probability < 0
-    assert model.next("ab", top=1)[0].text in " ab.\n"
-    assert len(model.hidden_states(text)) == 2
-
-
-def test_a_model_says_what_it_is(module: Any) -> None:
-    model = pair(module, "gru", 2, embedding=4)[1]
-    line = (
-        "RNNLM: gru, 2 layers of 7 units, an embedding of 4, 681 parameters, single precision, "
-        "char, vocabulary of 6"
-    )
-    assert repr(model).splitlines()[0] == line
-    del model.codec
-    assert "vocabulary of 6" in repr(model)
-
-
 def test_a_model_that_was_trained_here_measures_texts(module: Any) -> None:
     data = module.TimeMachine(64, 8, num_train=128, num_val=64)
-    layers = module.RNN(num_hiddens=8) if module.__name__.endswith("jax") else None
-    model = module.RNNLM(layers or module.RNN(28, 8), 28, lr=1)
-    assert "one-hot input" in repr(model)
-    trainer = module.Trainer(max_epochs=1)
-    trainer.show_progress = False
+    model = module.RNNLM(layers_of(module, "RNN", 28, 8), 28, lr=1)
+    trainer = module.Trainer(max_epochs=1, show_progress=False)
     trainer.fit(model, data)
     assert f"last validation perplexity {trainer.history[0].val_ppl:.2f}" in repr(model)
     text = "it has been so\nthe time traveller was so"
-    found = model.evaluate(text)
+    found, wanted = model.evaluate(text), evaluation.evaluate(model, text, model.codec)
     assert found.tokens == len(text) - 1
-    assert (
-        found.bits_per_character == evaluation.evaluate(model, text, model.codec).bits_per_character
-    )
-    assert len(model.score(text.splitlines())) == 2
-    assert len(model.next("it ", top=3)) == 3
+    assert found.bits_per_character == wanted.bits_per_character
 
 
-def test_a_keyword_that_there_is_not_is_refused_in_pythons_words(
-    module: Any, tmp_path: Path
-) -> None:
+def test_a_keyword_that_there_is_not_is_refused_in_pythons_words(module: Any, story: Path) -> None:
     model = pair(module, "gru")[1]
-    (tmp_path / "text").write_text("ab. a" * 99)
     calls: dict[str, Callable[[], Any]] = {
         "max_tokens": lambda: model.generate("ab", max_tokens=5),
-        "topp": lambda: model.next("ab", topp=5),
-        "token": lambda: model.predict("ab", token=5),
         "num_layer": lambda: module.GRU(5, 8, num_layer=2),
         "droput": lambda: module.RNNLM(model.rnn, 5, droput=0.1),
-        "tokeniser": lambda: module.TextFile(str(tmp_path / "text"), 4, 4, tokeniser="word"),
-        "num_trian": lambda: module.TimeMachine(4, 4, num_trian=9),
+        "tokeniser": lambda: module.TextFile(str(story), 4, 4, tokeniser="word"),
         "max_epoch": lambda: module.Trainer(max_epoch=1),
     }
     for name, call in calls.items():
         with pytest.raises(TypeError, match=f"got an unexpected keyword argument '{name}'"):
             call()
-    with pytest.raises(TypeError, match=r"generate\(\) got .* Did you mean 'tokens'\?"):
-        model.generate("ab", max_tokens=5)
 
 
 def test_a_state_that_grows_without_bound_is_an_error_for_all_that_read_it(module: Any) -> None:
@@ -148,18 +112,5 @@ def test_a_state_that_grows_without_bound_is_an_error_for_all_that_read_it(modul
         lambda: model.generate("ab", tokens=60, beams=2),
         lambda: model.predict("ab", 60),
     ):
-        with pytest.raises(ElmanError, match="the logits contain NaN or infinity: the weights of"):
+        with pytest.raises(ElmanError, match="the logits contain NaN or infinity"):
             read()
-
-
-def test_a_model_without_tokens_says_so(module: Any) -> None:
-    arch = Architecture("rnn", 5, 4)
-    model = module.build(arch, initial(arch))
-    for call in (
-        lambda: model.score(["a"]),
-        lambda: model.next("a"),
-        lambda: model.generate("a"),
-        lambda: model.hidden_states("a"),
-    ):
-        with pytest.raises(ElmanError, match="a model must be trained on a text or loaded"):
-            call()

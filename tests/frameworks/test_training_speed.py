@@ -1,6 +1,5 @@
 """The speed of each framework is measured before settings are chosen."""
 
-import math
 from dataclasses import replace
 from typing import Any
 
@@ -11,8 +10,9 @@ from elman.experiments.speed import BATCH, PROBE, STEPS, operations_per_second
 from elman.model.weights import products
 
 
-def test_the_speed_is_that_of_updates_without_the_first(
-    module: Any, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("cell", ["rnn", "mingru"])
+def test_the_speed_is_that_of_a_cells_updates_without_the_first(
+    cell: str, module: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A clock by which the first update takes 0.01 seconds and each other one 0.25."""
     taken: list[float] = []
@@ -25,30 +25,6 @@ def test_the_speed_is_that_of_updates_without_the_first(
 
     monkeypatch.setattr(step_type, "update", slow)
     monkeypatch.setattr(speeds, "perf_counter", lambda: sum(taken))
-    speed = operations_per_second(module, module.fastest_precision())
-    assert speed == pytest.approx(6 * products(PROBE) * BATCH * STEPS / 0.25)
+    speed = operations_per_second(module, module.fastest_precision(), cell=cell)
+    assert speed == pytest.approx(6 * products(replace(PROBE, cell=cell)) * BATCH * STEPS / 0.25)
     assert len(taken) == 4  # it ends when half a second is over
-
-
-@pytest.mark.parametrize("cell", ["rnn", "mingru"])
-def test_the_speed_is_that_of_a_cell(
-    cell: str, module: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    built: list[Any] = []
-    build = module.build
-    monkeypatch.setattr(
-        module,
-        "build",
-        lambda arch, *given, **named: built.append(arch) or build(arch, *given, **named),
-    )
-    times = iter(range(100))
-    monkeypatch.setattr(speeds, "perf_counter", lambda: next(times))
-    arch = replace(PROBE, cell=cell)
-    speed = operations_per_second(module, "single", cell=cell)
-    assert speed == 6 * products(arch) * BATCH * STEPS
-    assert built == [arch]
-
-
-def test_each_framework_has_a_fastest_precision(module: Any) -> None:
-    assert module.fastest_precision() in ("single", "bf16")
-    assert math.isfinite(operations_per_second(module, "single"))

@@ -10,11 +10,10 @@ import mxnet
 import numpy
 import pytest
 from mxnet import autograd, gluon, np, npx
-from mxnet.gluon import nn, rnn
+from mxnet.gluon import nn
 
 from elman import mxnet as d2l
 from tests import book_checks as book
-from tests.conftest import Command
 
 
 @pytest.mark.skipif(not book.SEED.exists(), reason="the seed document is not beside the checkout")
@@ -24,31 +23,6 @@ def test_the_seed_document_runs_as_printed(monkeypatch: pytest.MonkeyPatch) -> N
         "MXNet", "mxnet", "MXNet Implementation", "TensorFlow & MXNet Language Model"
     )
     book.assert_the_seed_runs(d2l, monkeypatch, program)
-
-
-@pytest.mark.long
-def test_the_same_steps_in_our_own_words(capsys: pytest.CaptureFixture[str]) -> None:
-    npx.random.seed(0)
-
-    class Layer(d2l.RNN):
-        def __init__(self, num_hiddens: int) -> None:
-            d2l.Module.__init__(self)
-            self.save_hyperparameters()
-            self.rnn = rnn.RNN(num_hiddens, activation="tanh")
-
-    class Model(d2l.RNNLMScratch):
-        def init_params(self) -> None:
-            self.linear = nn.Dense(self.vocab_size, flatten=False)
-            self.initialize()
-
-        def output_layer(self, hiddens: np.ndarray) -> np.ndarray:
-            return d2l.swapaxes(self.linear(hiddens), 0, 1)
-
-    data = d2l.TimeMachine(batch_size=1024, num_steps=32)
-    model = Model(Layer(num_hiddens=32), len(data.vocab), lr=1)
-    trainer = d2l.Trainer(max_epochs=100, gradient_clip_val=1, num_gpus=1)
-    book.assert_trains_as_printed(d2l, trainer, model, data)
-    assert capsys.readouterr().out == ""
 
 
 def small_data() -> Any:
@@ -125,22 +99,6 @@ def test_the_books_time_machine_can_be_built_anew() -> None:
         return len(self.X)
 
     assert book.time_machine_built_anew(d2l).count() == 990
-
-
-@pytest.mark.parametrize("layers", [rnn.RNN, rnn.GRU, rnn.LSTM])
-def test_the_books_subclasses_need_only_set_the_layer(layers: Any) -> None:
-    class Own(d2l.RNN):
-        def __init__(self, num_hiddens: int) -> None:
-            d2l.Module.__init__(self)
-            self.save_hyperparameters()
-            self.rnn = layers(num_hiddens, num_layers=2)
-
-    model = d2l.RNNLM(Own(8), 28, lr=1)
-    data = small_data()
-    assert model.predict("it has", 20, data.vocab).startswith("it has")  # before any training
-    trainer = d2l.Trainer(3, gradient_clip_val=1)
-    trainer.fit(model, data)
-    assert trainer.history[-1].val_loss < trainer.history[0].val_loss
 
 
 def test_the_optimizer_is_the_models() -> None:
@@ -248,8 +206,3 @@ def test_an_mxnet_that_cannot_be_imported_says_what_it_needs(
     cure = r"requires Python 3.11 and numpy < 1.24.*pip install '\.\[mxnet\]'"
     said = rf"^elman.errors.ElmanError: mxnet {message}.*{cure}"
     assert re.search(said, done.stderr, re.MULTILINE)
-
-
-def test_info_tells_the_version_and_the_devices(elman_process: Command) -> None:
-    lines = elman_process("info").stdout.splitlines()
-    assert f"mxnet      {d2l.version()}  {', '.join(d2l.devices())}" in lines

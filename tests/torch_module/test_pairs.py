@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -105,17 +104,6 @@ def test_samples_are_drawn_from_the_validation_part_with_the_seed(plurals: Path)
     assert one.drawn[:5] != held[:5]
 
 
-def test_symbols_that_only_validation_has_are_warned_of_and_shown(
-    train: Callable[..., Any], plurals: Path
-) -> None:
-    held = [word for word in WORDS if zlib.crc32(f"{word}ß".encode()) < 0.1 * (1 << 32)][:3]
-    plurals.write_text(PLURALS + "".join(f"{word}ß\t{word}ü\n" for word in held))
-    done = train(plurals, "--epochs", "1", "--hidden", "8", "--out", "run")
-    assert "3 of 27 validation sources have symbols that the training pairs do not" in done.stderr
-    assert "3 of 27 validation targets have symbols that" in done.stderr
-    assert re.search(r"^unknown tokens +0.00% of training, \d", done.stdout, re.MULTILINE)
-
-
 def test_byte_pairs_are_learned_from_both_sides(train: Callable[..., Any], plurals: Path) -> None:
     done = train(plurals, "--tokenizer", "bpe", "--epochs", "1", "--hidden", "8", "--out", "run")
     assert done.returncode == 0, done.stderr
@@ -149,7 +137,6 @@ SPOILT: dict[str, Callable[[Path], Any]] = {
     "the symbol <eos>": changed("vocab.json", lambda tokens: sorted([*tokens[1:], "two"])),
     "not tokens of char": changed("vocab.json", lambda tokens: sorted([*tokens[:-1], "two"])),
     r"decoder.dense.bias must be \(1.,\), got": with_other_shape,
-    "num steps must be 1 or": changed("config.json", lambda config: config | {"num_steps": 0}),
     "char, word or bpe": changed("config.json", lambda config: config | {"tokenizer": "byte"}),
 }
 
@@ -167,18 +154,13 @@ def test_a_spoilt_run_is_refused(made: Path, tmp_path: Path, message: str) -> No
     [
         (("translate",), b"", "standard input is empty: give a text"),
         (("translate",), b"bana\nba\xffna\n", "standard input is not UTF-8 text: byte 7 is 0xff"),
-        (("translate",), b"bana\nba\tna\n", "must be one line without tabs, got 'ba"),
-        (("translate",), b"ba" + b"n" * 1_000_000, "must have 65,536 characters or fewer, got"),
         (("evaluate", "-"), b"", "pairs are read from a file, got -: give its path"),
-        (("score", "plurals.tsv"), b"", "is a model of pairs"),
-        (("next", "a"), b"", "is a model of pairs"),
         (("export", "--to", "html"), b"", "is a model of pairs"),
     ],
-    ids=["nothing", "no UTF-8", "a tab", "a megabyte", "evaluate", "score", "next", "export"],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
 def test_what_a_model_of_pairs_cannot_read_or_do_is_refused_in_a_line(
     made: Path,
-    plurals: Path,
     elman: Command,
     monkeypatch: pytest.MonkeyPatch,
     words: tuple[str, ...],

@@ -74,14 +74,6 @@ def test_gpt_predicts_each_character_once_from_half_a_context_at_least(length):
 
 
 @torch.inference_mode()
-def test_lstm_carries_its_state_from_piece_to_piece(monkeypatch):
-    model, ids = model_of(torch_lstm, "LSTM", 20), torch.arange(50) * 7 % 20
-    whole = model(ids[:-1, None], ids[1:, None], None)[0].sum().item()
-    monkeypatch.setattr(torch_lstm, "READ", 6)
-    assert torch_lstm.stream_loss(model, ids)[0] == pytest.approx(whole, rel=1e-5)
-
-
-@torch.inference_mode()
 def test_padding_counts_nowhere():
     model = model_of(torch_gru, "GRU", 20)
     ids = torch.tensor([3, 0, 0, 5, 6, 7, 8, 0, 9, 0])

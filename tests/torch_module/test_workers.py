@@ -187,19 +187,6 @@ def test_workers_that_are_started_again_go_on_by_themselves(
     assert digest(store / "run") == digest(store / "one")
 
 
-@pytest.mark.long
-def test_workers_end_in_order_when_torchrun_is_killed(store: Path) -> None:
-    epochs = ("--epochs", "60")
-    run_alone(store, words("numba", "one", *epochs))
-    started = start(store, 2, words("numba", "run", *epochs, "--checkpoint-every", "0"))
-    await_checkpoint(store / "run")
-    kill(started.pid)
-    _, err = started.communicate(timeout=120)  # until the last of them has closed its pipes
-    assert "elman: interrupted" in err
-    run_alone(store, ["train", "--resume", "run"])
-    assert digest(store / "run") == digest(store / "one")
-
-
 def test_no_worker_reads_the_text_of_another(store: Path) -> None:
     """A worker whose copy of the store has other ids where another one reads trains the same."""
     assert forked(store, 2, words("numba", "whole", *EPOCHS))[0] == [0, 0]
