@@ -1,6 +1,5 @@
 """The book's code and steps run on JAX and Flax."""
 
-import itertools
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -13,10 +12,9 @@ from flax import linen as nn
 from jax import numpy as jnp
 
 from elman import jax as d2l
-from elman import numpy as specification
 from elman.errors import ElmanError
 from elman.jax.model import compiled
-from elman.model.cells import CELLS, Cell, make_layers
+from elman.model.cells import Cell
 from tests import book_checks as book
 from tests import docs
 
@@ -185,39 +183,18 @@ def test_a_mistaken_call_does_not_end_compilation() -> None:
     assert len(calls) == 1
 
 
-@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
-def test_layers_of_flax_work_in_a_language_model(cell: str) -> None:
-    cells = {"rnn": nn.SimpleCell, "gru": nn.GRUCell, "lstm": nn.OptimizedLSTMCell}
-
-    class Layer(d2l.RNN):
-        @nn.compact
-        def __call__(self, inputs: Any, state: Any = None, training: bool = False) -> Any:
-            recurrent = nn.RNN(cells[cell](self.num_hiddens), time_major=True, return_carry=True)
-            state, outputs = recurrent(inputs, initial_carry=state)
-            return outputs, state
-
+def test_the_example_of_a_layer_of_flax_trains_and_predicts() -> None:
+    names: dict[str, Any] = {"d2l": d2l, "nn": nn}
+    pages = docs.blocks(docs.ROOT / "docs" / "frameworks.md", "python")
+    (example,) = (block for block in pages if docs.CELL in block)
+    exec(example, names)
     data = small_data()
-    model = d2l.RNNLM(Layer(num_hiddens=8), len(data.vocab), lr=1)
+    model = d2l.RNNLM(names["LSTM"](num_hiddens=8), len(data.vocab), lr=1)
     trainer = d2l.Trainer(3, gradient_clip_val=1)
     trainer.fit(model, data)
     assert trainer.history[-1].val_loss < trainer.history[0].val_loss
     text = model.predict("it has", 20, data.vocab, trainer.state.params)
-    assert text.startswith("it has")
-    assert len(text) == 26
-
-
-def test_the_example_of_a_layer_of_flax_runs_as_the_page_prints_it() -> None:
-    names: dict[str, Any] = {"d2l": d2l, "nn": nn}
-    (example,) = (
-        block
-        for block in docs.blocks(docs.ROOT / "docs" / "frameworks.md", "python")
-        if docs.CELL in block
-    )
-    exec(example, names)
-    data = small_data()
-    trainer = d2l.Trainer(1, gradient_clip_val=1)
-    trainer.fit(d2l.RNNLM(names["LSTM"](num_hiddens=8), len(data.vocab), lr=1), data)
-    assert trainer.history[0].val_ppl < 30
+    assert (text[:6], len(text)) == ("it has", 26)
 
 
 def test_prediction_takes_parameters_as_in_the_book() -> None:
@@ -231,27 +208,6 @@ def test_prediction_takes_parameters_as_in_the_book() -> None:
     assert model.predict("it has", 40, data.vocab, zeros) == "it has" + 40 * "x"
     trained = model.predict("it has", 40, data.vocab, trainer.state.params)
     assert trained == model.predict("it has", 40, data.vocab, d2l.try_gpu())
-
-
-@pytest.mark.parametrize(("cell", "layers"), list(itertools.product(CELLS, (1, 2))))
-def test_bidirectional_layers_agree_with_the_specification(cell: str, layers: int) -> None:
-    inputs = np.random.default_rng(0).standard_normal((9, 4, 5), np.float32)
-    wanted = make_layers(
-        specification, cell, num_inputs=5, num_hiddens=7, num_layers=layers, bidirectional=True
-    )
-    params = {
-        name: value[14:] if "bias_hh" in name else value
-        for name, value in wanted.parameters.items()
-        if cell == "gru" or "bias_hh" not in name
-    }
-    layer = make_layers(d2l, cell, num_hiddens=7, num_layers=layers, bidirectional=True)
-    outputs, state = layer.apply({"params": params}, inputs)
-    wanted_outputs, wanted_state = wanted(inputs)
-    assert outputs.shape == (9, 4, 14)
-    np.testing.assert_allclose(outputs, wanted_outputs, atol=1e-5)
-    np.testing.assert_allclose(np.asarray(state), np.asarray(wanted_state), atol=1e-5)
-    again, _ = layer.apply({"params": params}, inputs, state)
-    np.testing.assert_allclose(again, wanted(inputs, wanted_state)[0], atol=1e-5)
 
 
 def test_linear_regression_finds_its_line() -> None:
@@ -327,15 +283,6 @@ def test_layers_report_their_shapes(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.splitlines()[0] == "Dense output shape:\t (2, 8)"
 
 
-def test_a_model_that_other_frameworks_cannot_know_is_refused() -> None:
-    with pytest.raises(ElmanError, match="only an RNNLM around this module's RNN, GRU, LSTM"):
-        d2l.export_weights(d2l.RNNLMScratch(d2l.RNNScratch(28, 6), 28))
-    with pytest.raises(ElmanError, match="must be trained to have weights: fit it first"):
-        d2l.export_weights(d2l.RNNLM(d2l.RNN(6), 28))
-    with pytest.raises(ElmanError, match="tanh or relu, got 'sin'"):
-        d2l.RNN(6, nonlinearity="sin")
-
-
 def test_devices_fall_back_to_the_cpu() -> None:
     book.assert_devices_fall_back_to_the_cpu(d2l)
 
@@ -349,7 +296,7 @@ def test_a_gpu_is_used_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> No
     assert trainer.device is stand_in
 
 
-def test_layers_that_take_no_training_are_refused_when_the_model_is_made() -> None:
+def test_what_other_frameworks_or_a_language_model_cannot_know_is_refused() -> None:
     class Own(nn.Module):
         num_hiddens: int
 
@@ -357,6 +304,12 @@ def test_layers_that_take_no_training_are_refused_when_the_model_is_made() -> No
         def __call__(self, inputs: Any, state: Any = None) -> Any:
             return nn.Dense(self.num_hiddens)(inputs), state
 
-    with pytest.raises(ElmanError, match=r"Own takes \(inputs, state\): give its __call__ traini"):
-        d2l.RNNLM(Own(5), 28)
-    d2l.RNNLMScratch(Own(5), 28)  # which calls its layers without
+    own = d2l.RNNLMScratch(Own(5), 28)  # which calls its layers without `training`
+    for message, call in {
+        "only an RNNLM around this module's RNN, GRU, LSTM": lambda: d2l.export_weights(own),
+        "must be trained to have weights": lambda: d2l.export_weights(d2l.RNNLM(d2l.RNN(6), 28)),
+        "tanh or relu, got 'sin'": lambda: d2l.RNN(6, nonlinearity="sin"),
+        r"Own takes \(inputs, state\): give its __call__ traini": lambda: d2l.RNNLM(Own(5), 28),
+    }.items():
+        with pytest.raises(ElmanError, match=message):
+            call()

@@ -28,32 +28,6 @@ def test_the_seed_document_runs_as_printed(monkeypatch: pytest.MonkeyPatch) -> N
     book.assert_the_seed_runs(d2l, monkeypatch, program)
 
 
-@pytest.mark.long
-def test_the_same_steps_in_our_own_words(capsys: pytest.CaptureFixture[str]) -> None:
-    set_seed()
-
-    class Layer(d2l.Module):
-        def __init__(self, num_hiddens: int) -> None:
-            super().__init__()
-            self.save_hyperparameters()
-            self.rnn = tf.keras.layers.SimpleRNN(
-                num_hiddens, return_sequences=True, return_state=True
-            )
-
-        def forward(self, inputs: tf.Tensor, H: Any = None) -> Any:
-            outputs, H = self.rnn(d2l.swapaxes(inputs, 0, 1), initial_state=H)
-            return d2l.swapaxes(outputs, 0, 1), H
-
-    Model = book.model_with_output_layer(d2l, tf.keras.layers.Dense)
-    data = d2l.TimeMachine(batch_size=1024, num_steps=32)
-    model = Model(Layer(num_hiddens=32), len(data.vocab), lr=1)
-    with d2l.try_gpu():
-        trainer = d2l.Trainer(max_epochs=100, gradient_clip_val=1)
-    book.assert_trains_as_printed(d2l, trainer, model, data)
-    book.assert_writes_like_the_book(model, data.vocab)
-    assert capsys.readouterr().out == ""
-
-
 def test_the_recurrent_layer_from_scratch_has_the_books_shapes() -> None:
     book.assert_scratch_has_the_books_shapes(d2l)
 

@@ -1,4 +1,4 @@
-"""Models of the user's own layers of Keras, and layers in both directions."""
+"""Models of the user's own layers of Keras."""
 
 from pathlib import Path
 from typing import Any
@@ -7,31 +7,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from elman import numpy as specification
 from elman import tensorflow as d2l
 from elman.errors import ElmanError
+from elman.inference.dynamic import AdaptingModel
 from elman.model import weights
-from elman.model.cells import CELLS, make_layers
-from elman.tensorflow.weights import KerasConversion
+from elman.model.weights import Architecture
 from tests import book_checks as book
-
-
-@pytest.mark.parametrize("layers", [1, 2])
-@pytest.mark.parametrize("cell", CELLS)
-def test_bidirectional_layers_agree_with_the_specification(cell: str, layers: int) -> None:
-    inputs = np.random.default_rng(0).standard_normal((9, 4, 5), np.float32)
-    wanted = make_layers(
-        specification, cell, num_inputs=5, num_hiddens=7, num_layers=layers, bidirectional=True
-    )
-    found = make_layers(d2l, cell, num_hiddens=7, num_layers=layers, bidirectional=True)
-    found(inputs)
-    KerasConversion().write(found.rnn, wanted.parameters)
-    outputs, state = found(inputs)
-    wanted_outputs, wanted_state = wanted(inputs)
-    assert outputs.shape == (9, 4, 14)
-    np.testing.assert_allclose(outputs, wanted_outputs, atol=1e-5)
-    again, _ = found(inputs, state)
-    np.testing.assert_allclose(again, wanted(inputs, wanted_state)[0], atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["SimpleRNN", "GRU", "LSTM"])
@@ -75,6 +56,7 @@ def test_a_model_that_was_never_called_has_weights() -> None:
     weights.check(d2l.export_weights(model), d2l.architecture(model))
 
 
-def test_an_unknown_nonlinearity_is_refused() -> None:
-    with pytest.raises(ElmanError, match="tanh or relu, got 'sin'"):
-        d2l.RNN(6, nonlinearity="sin")
+def test_a_framework_without_a_vector_of_gradients_has_no_dynamic_evaluation() -> None:
+    arch = Architecture("gru", 9, 4)
+    with pytest.raises(ElmanError, match='got tensorflow: choose framework="numba"'):
+        AdaptingModel(d2l.build(arch, weights.initial(arch)), d2l, np.arange(90) % 9)
