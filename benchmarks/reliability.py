@@ -92,7 +92,7 @@ The tables below are the output of `python benchmarks/reliability.py {}` on {} c
   checkpoint is changed or cut off.
 - **Bad inputs.** Valid inputs are changed in one or two places. Each must be read, or refused in
   one line, within ten seconds and a gibibyte.
-- **Attacks.** Each checks one claim.
+- **Attacks.** Files that ask for much memory. Each checks one claim.
 - **Memory** is the peak resident memory of the process (VmHWM), with the Python interpreter and
   its libraries. A training reads the whole text, trains for six seconds, validates, and scores
   the test part. The first one also compiles kernels, and this takes memory.

@@ -1,4 +1,4 @@
-"""Train on hosts out of network namespaces, and break them.
+"""Train on hosts out of network namespaces; `hosts_faults.py` breaks them.
 
     python -m tests.robustness.hosts bits [FRAMEWORK ...]
 
@@ -15,7 +15,7 @@ and exits with 1 if one has other bits.
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -46,24 +46,22 @@ def launch(
     way: str = STATIC,
     each: int = 1,
     second: Mapping[str, str] = MappingProxyType({}),
-    added: Sequence[str] = (),
 ) -> list[Launched]:
     """Start a command of elman on all hosts, with `each` workers on a host.
 
     - `way`: how the workers are started.
-    - `second`, `added`: variables and words of the second host.
+    - `second`: variables of the second host.
     """
     started = []
     for number, host in enumerate(net.hosts):
         env = environment() | (second if number == 1 else {})
-        own_command = [*command, *(added if number == 1 else ())]
         if way == BY_HAND:
             for local in range(each):
                 own = env | by_hand(net, number, local, each)
-                started.append(net.start(host, folder, (*ELMAN, *own_command), own))
+                started.append(net.start(host, folder, (*ELMAN, *command), own))
         else:
             meeting = [*torchrun(net, number, way), "--nproc-per-node", str(each)]
-            launcher = (*TORCHRUN, *meeting, "-m", "elman", *own_command)
+            launcher = (*TORCHRUN, *meeting, "-m", "elman", *command)
             started.append(net.start(host, folder, launcher, env))
     return started
 
@@ -104,11 +102,11 @@ def shared_folder() -> Iterator[Path]:
         yield Path(name)
 
 
-def trained(started: Sequence[Launched], run: Path, expected: str) -> None:
-    """Exit unless a training has ended in these bits on all hosts."""
-    codes = ended(started)
-    check(not any(codes), f"{run} ended with {codes}:\n" + started[0].err.read_text())
-    check(digest(run) == expected, f"{run} has other bits")
+def bits_of_one(folder: Path, framework: str, *more: str, run: str = "one") -> str:
+    """Digest of the weights of a training in one process."""
+    done = alone(folder, words(framework, run, *more))
+    check(done.returncode == 0, done.stderr)
+    return digest(folder / run)
 
 
 def named(count: int) -> list[str]:
@@ -127,17 +125,16 @@ def bits(*frameworks: str) -> None:
 
 def of_a_model(folder: Path, framework: str, name: str, model: Sequence[str]) -> None:
     """Train a model on each number of hosts, started in each way."""
-    one = f"{framework}-{name}-one"
-    done = alone(folder, words(framework, one, *SHORT, *model))
-    check(done.returncode == 0, done.stderr)
-    expected = digest(folder / one)
+    expected = bits_of_one(folder, framework, *SHORT, *model, run=f"{framework}-{name}-one")
     for hosts, each in ((1, 1), (2, 1), (2, 2), (4, 1)):
         with switched(named(hosts), 1000) as net:
             for number, way in enumerate((STATIC, ELASTIC, BY_HAND)):
                 run = f"{framework}-{name}-{hosts}-{each}-{number}"
                 began = time.monotonic()
                 command = words(framework, run, *SHORT, *model)
-                trained(launch(net, folder, command, way, each), folder / run, expected)
+                started = launch(net, folder, command, way, each)
+                check(not any(ended(started)), f"{run} failed: {started[0].err.read_text()}")
+                check(digest(folder / run) == expected, f"{run} has other bits")
                 check(not left(net.hosts), "a process is left")
                 seconds = f"{time.monotonic() - began:.0f}"
                 row = (framework, name, str(hosts), str(each), way, seconds)
@@ -149,16 +146,14 @@ def left(hosts: Sequence[Host]) -> list[int]:
     return [process for host in hosts for process in host.processes()]
 
 
-WAYS: dict[str, Callable[..., None]] = {"bits": bits}
-
-
 def main() -> None:
     """Run what the arguments name."""
     if (reason := reason_without_hosts()) is not None:
         print(f"no hosts: {reason}")
         return
-    way, *rest = sys.argv[1:]
-    WAYS[way](*rest)
+    way, *frameworks = sys.argv[1:]
+    check(way == "bits", f"there is no {way}")
+    bits(*frameworks)
 
 
 if __name__ == "__main__":

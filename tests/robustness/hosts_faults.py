@@ -10,7 +10,6 @@ hold. Needs Linux, root and iproute2; otherwise prints a line and ends.
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,18 +17,16 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
-import elman
-from elman.training.checkpoint import write
 from tests.conftest import STORY
 from tests.hosts import Launched, Switched, know_names, reason_without_hosts, switched, wait_until
-from tests.robustness.faults import STATE, arrays
 from tests.robustness.hosts import (
     BY_HAND,
     ELASTIC,
     STATIC,
+    bits_of_one,
     check,
     ended,
     launch,
@@ -51,9 +48,12 @@ class Place:
     folder: Path
     started: list[Launched] = field(default_factory=list)
 
-    def bind(self, own: Path, at: Path) -> None:
-        """Have the second host see a folder in the place of another."""
-        self.net.hosts[1].do("mount", "--bind", str(own), str(at))
+    def signal(self, number: signal.Signals, hosts: Sequence[int] = (1,)) -> None:
+        """Send a signal to all processes of hosts."""
+        for host in hosts:
+            for process in self.net.hosts[host].processes():
+                with suppress(ProcessLookupError):
+                    os.kill(process, number)
 
 
 @dataclass(frozen=True)
@@ -65,10 +65,9 @@ class Case:
     - `line`: pattern of the line on a host that is left, while others may give up; None if the
       training ends in the bits of one process.
     - `seconds`: until all have ended, at most, after what is done.
-    - `more`: settings of the training; `added`: settings that only the second host is given.
+    - `more`: settings of the training.
     - `disk`: size of a file system that the hosts share.
     - `again`: all are started again when they have ended.
-    - `of`: frameworks with which it can be tried.
     """
 
     before: Callable[[Place], Mapping[str, str]] = lambda _: {}
@@ -78,122 +77,44 @@ class Case:
     way: str = STATIC
     left: Sequence[int] = (0, 1)
     more: Sequence[str] = ()
-    added: Sequence[str] = ()
     disk: str | None = None
     again: bool = False
-    of: Sequence[str] = ("numba", "torch", "jax")
 
 
-def power_off(number: int) -> Callable[[Place], None]:
+def power_off(place: Place, number: int) -> None:
     """A host is cut off at once, and ends."""
-
-    def done(place: Place) -> None:
-        host = place.net.hosts[number]
-        place.net.cut(host)
-        host.die()
-
-    return done
+    host = place.net.hosts[number]
+    place.net.cut(host)
+    host.die()
 
 
-def kill_all(place: Place) -> None:
-    """All processes of the second host are killed; its system closes their connections."""
-    for process in place.net.hosts[1].processes():
-        os.kill(process, 9)
-
-
-def cut_for(seconds: float) -> Callable[[Place], None]:
+def cut_for(place: Place, seconds: float) -> None:
     """The second host is cut off for a while."""
-
-    def done(place: Place) -> None:
-        host = place.net.hosts[1]
-        place.net.cut(host)
-        time.sleep(seconds)
-        place.net.mend(host)
-
-    return done
+    host = place.net.hosts[1]
+    place.net.cut(host)
+    time.sleep(seconds)
+    place.net.mend(host)
 
 
-def slow(place: Place) -> None:
-    """The second host has a link of 1 Mbit/s."""
-    place.net.rate(place.net.hosts[1], 1)
-
-
-def stopped_for(seconds: float) -> Callable[[Place], None]:
+def stopped_for(place: Place, seconds: float) -> None:
     """The processes of the second host are stopped for a while."""
-
-    def done(place: Place) -> None:
-        stop(place)
-        time.sleep(seconds)
-        # The programs that have started them stop with them.
-        outside = [one.process.pid for one in place.started]
-        for process in outside + place.net.hosts[1].processes():
-            with suppress(ProcessLookupError):
-                os.kill(process, signal.SIGCONT)
-
-    return done
+    place.signal(signal.SIGSTOP)
+    time.sleep(seconds)
+    for one in place.started:  # the programs that have started them stop with them
+        with suppress(ProcessLookupError):
+            os.kill(one.process.pid, signal.SIGCONT)
+    place.signal(signal.SIGCONT)
 
 
-def stop(place: Place) -> None:
-    """The processes of the second host are stopped."""
-    for process in place.net.hosts[1].processes():
-        os.kill(process, signal.SIGSTOP)
-
-
-def other_version(place: Place) -> Mapping[str, str]:
-    """The second host has another version of elman."""
-    own, installed = place.folder / "other", Path(elman.__file__).parent
-    shutil.copytree(installed, own / "elman", ignore=shutil.ignore_patterns("__pycache__"))
-    init = own / "elman" / "valid_values.py"
-    init.write_text(init.read_text().replace(elman.__version__, "0.0.7"))
-    return {"PYTHONPATH": f"{own}:{os.environ.get('PYTHONPATH', '')}"}
-
-
-def other_processor(place: Place) -> Mapping[str, str]:
-    """The second host compiles for another processor."""
-    return {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": "+avx2,+fma"}
-
-
-def other_text(place: Place) -> Mapping[str, str]:
-    """The second host has another text in the place of the first one's."""
+def own_folder(place: Place, name: str, text: str | None = None) -> Mapping[str, str]:
+    """The second host has a folder of its own, with a store of a text or empty, in its place."""
     own = place.folder / "own"
-    own.mkdir()
-    prepare(own, STORY.replace("Once", "Then"))
-    place.bind(own / "store", place.folder / "store")
+    (own / name).mkdir(parents=True)
+    if text is not None:
+        prepare(own, text)
+    at = str(place.folder / name)
+    place.net.hosts[1].do("mount", "--bind", str(own / name), at)
     return {}
-
-
-def no_text(place: Place) -> Mapping[str, str]:
-    """The second host has no text."""
-    (place.folder / "nothing").mkdir()
-    place.bind(place.folder / "nothing", place.folder / "store")
-    return {}
-
-
-def own_runs(place: Place) -> Mapping[str, str]:
-    """The second host has its own folder of runs."""
-    (place.folder / "nothing").mkdir()
-    place.bind(place.folder / "nothing", place.folder / "runs")
-    return {}
-
-
-def other_run(place: Place) -> Mapping[str, str]:
-    """The second host has its own folder of runs, with another run in the place of the new one."""
-    write(place.folder / "nothing" / "two" / "checkpoints", STATE.updates, arrays(), STATE)
-    place.bind(place.folder / "nothing", place.folder / "runs")
-    return {}
-
-
-def interrupt(place: Place) -> None:
-    """Interrupt the training on both hosts."""
-    for host in place.net.hosts:
-        for process in host.processes():
-            os.kill(process, signal.SIGTERM)
-
-
-def interrupt_second(place: Place) -> None:
-    """Interrupt the training on the second host."""
-    for process in place.net.hosts[1].processes():
-        os.kill(process, signal.SIGTERM)
 
 
 def full_disk(place: Place) -> Mapping[str, str]:
@@ -219,62 +140,60 @@ def loopback_names(place: Place) -> Mapping[str, str]:
 NOW, MINUTE = 20, 75
 GIVEN_UP = r"does not answer .*: end it on host1, host2, and start all workers again"
 JAX_ENDS = "Terminating process because the JAX distributed service detected fatal errors"
+SECOND_STOPS = partial(Place.signal, number=signal.SIGSTOP)
+given_up = partial(Case, line=GIVEN_UP)
 CASES = {
-    "the second host loses its power": Case(
-        during=power_off(1), line=GIVEN_UP, seconds=MINUTE, left=[0]
+    "the second host loses its power": given_up(
+        during=partial(power_off, number=1), seconds=MINUTE, left=[0]
     ),
-    "the first host loses its power": Case(
-        during=power_off(0), line=GIVEN_UP, seconds=MINUTE, left=[1]
+    "the first host loses its power": given_up(
+        during=partial(power_off, number=0), seconds=MINUTE, left=[1]
     ),
-    "the processes of a host are killed": Case(
-        during=kill_all, line=GIVEN_UP, seconds=NOW, left=[0]
+    "the processes of a host are killed": given_up(
+        during=partial(Place.signal, number=signal.SIGKILL), seconds=NOW, left=[0]
     ),
-    "cut off for 5 seconds": Case(during=cut_for(5)),
-    "cut off for 5 seconds, c10d": Case(during=cut_for(5), way=ELASTIC),
-    "cut off for 90 seconds": Case(during=cut_for(90), line=GIVEN_UP, seconds=NOW),
-    "a link of 1 Mbit/s": Case(during=slow),
-    "its processes are stopped for 5 seconds": Case(during=stopped_for(5)),
-    "its processes are stopped for 90 seconds": Case(
-        during=stopped_for(90), line=GIVEN_UP, seconds=NOW
+    "cut off for 5 seconds": Case(during=partial(cut_for, seconds=5)),
+    "cut off for 5 seconds, c10d": Case(during=partial(cut_for, seconds=5), way=ELASTIC),
+    "cut off for 90 seconds": given_up(during=partial(cut_for, seconds=90), seconds=NOW),
+    "a link of 1 Mbit/s": Case(during=lambda place: place.net.rate(place.net.hosts[1], 1)),
+    "its processes are stopped for 5 seconds": Case(during=partial(stopped_for, seconds=5)),
+    "its processes are stopped for 90 seconds": given_up(
+        during=partial(stopped_for, seconds=90), seconds=NOW
     ),
-    "its processes are stopped": Case(during=stop, line=GIVEN_UP, seconds=MINUTE, left=[0]),
+    "its processes are stopped": given_up(during=SECOND_STOPS, seconds=MINUTE, left=[0]),
     "it is interrupted": Case(
-        during=interrupt_second, line=r"^interrupted on host2: to continue, type"
+        during=partial(Place.signal, number=signal.SIGTERM),
+        line=r"^interrupted on host2: to continue, type",
     ),
-    "another version": Case(
-        before=other_version, line=r"same version of elman.*0\.0\.7 on host2: use the same"
+    "another text": Case(
+        before=partial(own_folder, name="store", text=STORY.replace("Once", "Then")),
+        line=r"host2: .*store differs from the first worker's",
     ),
-    "another processor": Case(
-        before=other_processor, line=r"same processor.*on host2: use the same", of=("numba",)
+    "no text": Case(before=partial(own_folder, name="store"), line=r"host2: .*store"),
+    "the run is not shared": Case(before=partial(own_folder, name="runs")),
+    "the run is not shared, and goes on": Case(
+        before=partial(own_folder, name="runs"),
+        during=partial(Place.signal, number=signal.SIGTERM, hosts=(0, 1)),
+        again=True,
     ),
-    "another text": Case(before=other_text, line=r"host2: .*store differs from the first worker's"),
-    "no text": Case(before=no_text, line=r"host2: .*store"),
-    "the run is not shared": Case(before=own_runs),
-    "the run is not shared, and goes on": Case(before=own_runs, during=interrupt, again=True),
-    "another run in its place": Case(
-        before=other_run, line=r"same checkpoint, got none on host1, 3 on host2"
-    ),
-    "another command": Case(added=("--seed", "3"), line=r"seed must be 0.*got 3: type"),
     "the shared disk is full": Case(
         line=r"host1: .*No space left", more=("--hidden", "64", "--epochs", "2"), disk=SMALL_DISK
     ),
     "no space for temporary files": Case(before=full_disk),
-    "names at 127.0.1.1": Case(before=loopback_names, of=("numba", "torch")),
     "names at 127.0.1.1, c10d": Case(before=loopback_names, way=ELASTIC),
 }
 # JAX gives up a worker that is stopped after two minutes, and ends the process itself.
 CASES_OF_JAX = {
-    "its processes are stopped for 90 seconds": Case(during=stopped_for(90)),
-    "its processes are stopped": Case(during=stop, line=JAX_ENDS, seconds=150, left=[0]),
+    "its processes are stopped for 90 seconds": Case(during=partial(stopped_for, seconds=90)),
+    "its processes are stopped": Case(during=SECOND_STOPS, line=JAX_ENDS, seconds=150, left=[0]),
 }
 
 
 def cases_of(framework: str) -> dict[str, Case]:
     """Cases by name. JAX is started by hand."""
-    found = {name: case for name, case in CASES.items() if framework in case.of}
     if framework != "jax":
-        return found
-    found = {name: case for name, case in found.items() if case.way != ELASTIC} | CASES_OF_JAX
+        return CASES
+    found = {name: case for name, case in CASES.items() if case.way != ELASTIC} | CASES_OF_JAX
     return {name: replace(case, way=BY_HAND) for name, case in found.items()}
 
 
@@ -287,7 +206,7 @@ def attempt(case: Case, framework: str, folder: Path, run: Path) -> str:
         second = case.before(place)
 
         def begin() -> list[Launched]:
-            started = launch(net, folder, command, case.way, second=second, added=case.added)
+            started = launch(net, folder, command, case.way, second=second)
             place.started.extend(started)
             return started
 
@@ -360,18 +279,16 @@ def checkpoints(run: Path) -> list[Path]:
 
 
 @cache
-def bits_of_one(framework: str, more: Sequence[str]) -> str:
+def expected_bits(framework: str, more: Sequence[str]) -> str:
     """Digest of the weights that one process trains."""
     with shared_folder() as folder:
-        one = alone(folder, words(framework, "one", *MORE, *more))
-        check(one.returncode == 0, one.stderr)
-        return digest(folder / "one")
+        return bits_of_one(folder, framework, *MORE, *more)
 
 
 def tried(name: str, framework: str) -> None:
     """Print a row for a case."""
     case = cases_of(framework)[name]
-    expected = bits_of_one(framework, case.more)
+    expected = expected_bits(framework, case.more)
     with shared_folder() as folder:
         (folder / "runs").mkdir()
         run = folder / "runs" / "two"

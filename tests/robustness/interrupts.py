@@ -1,19 +1,7 @@
-"""Interrupt the kernel of a notebook at random moments of a training, and go on with each.
+"""A notebook whose kernel trains, and is interrupted as by the stop button."""
 
-    python tests/robustness/interrupts.py [INTERRUPTS] [SEED]
-
-A cell trains in the engine, and the kernel is interrupted as by the stop button of a notebook. The
-next cell resumes the run, and is interrupted too, until the training has ended. It must then have
-the weights and the history of one that was not interrupted. A cell that raises KeyboardInterrupt
-has lost its training, unless that had not begun. Exits with 1 where that is not so.
-"""
-
-import random
-import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from threading import Timer
 from typing import Any
 
 from jupyter_client.blocking.client import BlockingKernelClient
@@ -42,10 +30,6 @@ def outcome(run):
     history = [run.history[name] for name in ("epoch", "train_ppl", "val_ppl")]
     return sha256((run.path / "model.safetensors").read_bytes()).hexdigest(), history
 
-
-def newest(run):
-    "The updates of the newest checkpoint."
-    return max(int(path.stem) for path in run.path.glob("checkpoints/*"))
 """
 
 
@@ -79,16 +63,6 @@ class Notebook:
         """What the stop button does."""
         self.kernel.interrupt_kernel()
 
-    def run_for(self, seconds: float, code: str) -> str:
-        """Run a cell that is interrupted after a time, unless it has ended."""
-        timer = Timer(seconds, self.stop)
-        timer.start()
-        try:
-            return self.run(code)
-        finally:
-            timer.cancel()
-            timer.join()
-
 
 @contextmanager
 def notebook() -> Iterator[Notebook]:
@@ -101,41 +75,3 @@ def notebook() -> Iterator[Notebook]:
     finally:
         client.stop_channels()
         kernel.shutdown_kernel(now=True)
-
-
-def main() -> int:
-    """Interrupt so many times; 0 where nothing was lost."""
-    wanted, seed = [*map(int, sys.argv[1:]), *(20, 0)[len(sys.argv) - 1 :]]
-    chance = random.Random(seed)
-    moments: list[int] = []  # updates before each interrupt
-    early = ended = 0
-    with notebook() as cells:
-        cells.run("train()")  # compiles
-        began = time.monotonic()
-        whole = cells.run("print(outcome(train()))")
-        most = time.monotonic() - began
-        while len(moments) < wanted:
-            folder = f"run-{ended}-{early}"
-            told = cells.run_for(chance.uniform(0, most), f"run = train(out={folder!r})")
-            while told != INTERRUPTED and cells.run("print(run.finished)") == "False\n":
-                moments.append(int(cells.run("print(newest(run))")))
-                print(f"interrupted after {moments[-1]} updates", flush=True)
-                cells.run_for(chance.uniform(0, most), "run = elman.resume(run)")
-            if told == INTERRUPTED:
-                if cells.run(f"print(os.path.exists({folder!r}))") != "False\n":
-                    print("a training that had begun was lost")
-                    return 1
-                early += 1
-                continue
-            if cells.run("print(outcome(run))") != whole:
-                print("a training ended otherwise than one that nobody interrupted")
-                return 1
-            ended += 1
-            cells.run("del run")
-    print(f"{len(moments)} interrupts resumed, {ended} trainings ended in the same bits")
-    print(f"{early} interrupts before a training had begun")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -19,7 +19,8 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import chdir, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,8 @@ KINDS = {
     "pairs": "--pairs --split 0.8,0.2",
     "cell": f"{MODEL} sine",
 }
-CALLS = [(Path, "mkdir"), (Path, "open"), (os, "fsync"), (Path, "replace"), (Path, "unlink")]
 MOST_CALLS = 200  # some 30 checkpoints
+FINISHED = 1 << 62  # updates
 
 kept = mmap.mmap(-1, 8)  # the updates in the last checkpoint, as the child tells us
 
@@ -43,22 +44,15 @@ def main() -> int:
     """Kill so many times; 0 where nothing was lost."""
     given = sys.argv[1:]
     framework, kills, seed, kind = [*given, *("100", "0", "text")[len(given) - 1 :]]
-    importlib.import_module(f"elman.{framework}")
     chance = random.Random(int(seed))
-    with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)
-        Path("story.txt").write_text(content(kind))
-        words = f"{KINDS[kind]} {WORDS} --checkpoint-every 0 --framework {framework}"
-        begin = ["story.txt", *words.split()]
-        train([*begin, "--out", "whole"])  # compiles, and is what the others are compared with
-        began = time.monotonic()
-        train([*begin, "--out", "timed"])
-        whole, most = outcome(Path("whole")), time.monotonic() - began
-        done, ended, resumed = 0, 0, 0
+    words = f"{KINDS[kind]} {WORDS} --checkpoint-every 0 --framework {framework}"
+    begin = ["story.txt", *words.split()]
+    done, ended, resumed = 0, 0, 0
+    with prepared(framework, kind, begin) as most:
         while done < int(kills):
             run = Path(f"run-{ended}")
-            if (run / "config.json").exists():
-                if outcome(run) != whole:
+            if newest(run) == FINISHED:
+                if outcome(run) != outcome(Path("whole")):
                     print(f"{run} ended otherwise than the training that nobody killed")
                     return 1
                 ended += 1
@@ -78,6 +72,18 @@ def main() -> int:
     return 0
 
 
+@contextmanager
+def prepared(framework: str, kind: str, words: list[str]) -> Iterator[float]:
+    """Be in a folder with a text and its undisturbed training, `whole`; gives its seconds."""
+    importlib.import_module(f"elman.{framework}")
+    with tempfile.TemporaryDirectory() as folder, chdir(folder):
+        Path("story.txt").write_text(content(kind))
+        train([*words, "--out", "compiled"])
+        began = time.monotonic()
+        train([*words, "--out", "whole"])
+        yield time.monotonic() - began
+
+
 def content(kind: str) -> str:
     """A text, different lines, or words and their reverse; a custom cell is registered."""
     if kind == "cell":
@@ -91,52 +97,39 @@ def content(kind: str) -> str:
     return "".join(f"{line}\t{line[::-1]}\n" if kind == "pairs" else f"{line}\n" for line in lines)
 
 
-def train(words: list[str], seconds: float | None = None, call: int | None = None) -> bool:
+def command_line(words: list[str], call: int = 0) -> None:
+    """Train in this process, which has its own streams 1 and 2, and end it, at a call if given."""
+    from faults import Kill, failing
+
+    sys.stdout, sys.stderr = open(1, "w"), open(2, "w", buffering=1)  # noqa: SIM115
+    sys.argv, code = ["elman", "train", *words], 1
+    try:
+        from elman.cli import main
+
+        with failing(call, Kill()):
+            main()
+    except SystemExit as error:
+        code = int(error.code or 0)
+    finally:
+        os._exit(code)
+
+
+def train(words: list[str], seconds: float | None = None, call: int = 0) -> bool:
     """Train in a child, and tell whether it was killed before it had ended."""
     child = os.fork()
     if child == 0:
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, 1)
-        os.dup2(nowhere, 2)
-        sys.argv = ["elman", "train", *words]
-        try:
-            from elman.cli import main
-
-            tell_what_is_kept()
-            if call is not None:
-                die_at(call)
-            main()
-        except SystemExit as error:
-            os._exit(int(error.code or 0))
-        finally:
-            os._exit(1)
+        for stream in (1, 2):
+            os.dup2(nowhere, stream)
+        tell_what_is_kept()
+        command_line(words, call)
     if seconds is not None:
         time.sleep(seconds)
         os.kill(child, signal.SIGKILL)
-    status = os.waitpid(child, 0)[1]
-    if os.WIFSIGNALED(status):
-        return True
-    if os.WEXITSTATUS(status) != 0:
-        raise SystemExit(f"elman train {' '.join(words)} exited with {os.WEXITSTATUS(status)}")
-    return False
-
-
-def die_at(number: int) -> None:
-    """From here on the process is killed before call `number` of those that write."""
-    made = 0
-
-    def deadly(function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*words: Any, **options: Any) -> Any:
-            nonlocal made
-            made += 1
-            if made == number:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return function(*words, **options)
-
-        return call
-
-    for owner, name in CALLS:
-        setattr(owner, name, deadly(getattr(owner, name)))
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if code > 0:
+        raise SystemExit(f"elman train {' '.join(words)} exited with {code}")
+    return code < 0
 
 
 def tell_what_is_kept() -> None:
@@ -160,7 +153,7 @@ def keep(number: int) -> None:
 def newest(run: Path) -> int:
     """The updates in the newest checkpoint of a run, or all there are where it is finished."""
     if (run / "config.json").exists():
-        return 1 << 62
+        return FINISHED
     return max((int(path.stem) for path in run.glob("checkpoints/0*.safetensors")), default=0)
 
 

@@ -9,39 +9,29 @@ a training that was under way must leave a checkpoint, from which it comes to th
 1 where that is not so.
 """
 
-import importlib
 import os
 import pty
 import random
 import select
 import sys
-import tempfile
 import time
 from collections import Counter
 from pathlib import Path
 
-from kills import newest, outcome, train
+from kills import FINISHED, command_line, newest, outcome, prepared, train
 
 WORDS = (
     "--recipe book --cell gru --optimizer adam --epochs 8 --hidden 8 --batch-size 16 --seq-len 16"
 )
 BEGIN = ["story.txt", *WORDS.split()]
 WAYS = {"standard error": (2,), "standard output": (1,), "both": (1, 2), "terminal": ()}
-FINISHED = 1 << 62
 
 
 def main() -> int:
     """Cut so many trainings and resumes off; 0 where nothing was lost."""
     number, seed = [*sys.argv[1:], "50", "0"][:2]
     chance = random.Random(int(seed))
-    importlib.import_module("elman.numba")
-    with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)
-        Path("story.txt").write_text("Once upon a time, said he. \n" * 143)
-        train([*BEGIN, "--out", "whole"])  # compiles, and is what the others are compared with
-        began = time.monotonic()
-        train([*BEGIN, "--out", "timed"])
-        most = time.monotonic() - began
+    with prepared("numba", "text", BEGIN) as most:
         for kind in ("trainings", "resumes"):
             cut: Counter[str] = Counter()
             while cut.total() < int(number):
@@ -67,9 +57,7 @@ def cut_off_one(kind: str, way: str, most: float, chance: random.Random) -> str 
         if newest(run) in (0, FINISHED):
             return None
     said, code = cut_off(words, WAYS[way], chance.uniform(0, most))
-    if code is None:
-        return None
-    return lost(run, way, said, code)
+    return None if code is None else lost(run, way, said, code)
 
 
 def cut_off(words: list[str], streams: tuple[int, ...], seconds: float) -> tuple[str, int | None]:
@@ -104,21 +92,6 @@ def cut_off(words: list[str], streams: tuple[int, ...], seconds: float) -> tuple
     return said.decode(errors="replace"), code
 
 
-def command_line(words: list[str]) -> None:
-    """Train, and end this process."""
-    sys.stdout, sys.stderr = open(1, "w"), open(2, "w", buffering=1)  # noqa: SIM115
-    sys.argv = ["elman", "train", *words]
-    code = 1
-    try:
-        from elman.cli import main
-
-        main()
-    except SystemExit as error:
-        code = int(error.code or 0)
-    finally:
-        os._exit(code)
-
-
 def lost(run: Path, way: str, said: str, code: int) -> str:
     """Tell what a training that was cut off has lost; nothing, if all is well."""
     expected = {"standard error": (0,), "terminal": (0, 1, 130, -1)}.get(way, (0, 1))
@@ -130,7 +103,7 @@ def lost(run: Path, way: str, said: str, code: int) -> str:
         if not newest(run):
             return f"there is no checkpoint after {said!r}"
         train(["--resume", str(run)])
-    if not (run / "config.json").exists():
+    if newest(run) != FINISHED:
         return f"there is no run, after the code {code} and {said!r}"
     return "" if outcome(run) == outcome(Path("whole")) else "it came to something else"
 
