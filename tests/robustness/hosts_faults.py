@@ -109,8 +109,10 @@ def stopped_for(place: Place, seconds: float) -> None:
 def own_folder(place: Place, name: str, text: str | None = None) -> Mapping[str, str]:
     """The second host has a folder of its own, with a store of a text or empty, in its place."""
     own = place.folder / "own"
-    (own / name).mkdir(parents=True)
-    if text is not None:
+    own.mkdir()
+    if text is None:
+        (own / name).mkdir()
+    else:
         prepare(own, text)
     at = str(place.folder / name)
     place.net.hosts[1].do("mount", "--bind", str(own / name), at)

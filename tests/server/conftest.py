@@ -14,14 +14,18 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from starlette.testclient import TestClient
 
 import elman
 from elman import numpy as specification
 from elman.model.weights import Architecture, initial
+from elman.server.access import ServerOptions
+from elman.server.app import App, Served
 from elman.text.codec import Codec
 from elman.text.vocab import Vocab
 
 LETTERS = "\n abcdefghij.é"
+ASKED = {"model": "letters", "prompt": "a", "max_tokens": 3}
 
 
 def model_of(module: Any, lines: bool = False, tokenizer: str = "char") -> Any:
@@ -33,6 +37,18 @@ def model_of(module: Any, lines: bool = False, tokenizer: str = "char") -> Any:
     model = module.build(arch, values)
     model.codec = codec
     return model
+
+
+def client_of(models: dict[str, Any], **options: Any) -> TestClient:
+    """A client of a server in this process; a page is that of the run with the model's name."""
+    given = ServerOptions(**options)
+    served = {
+        name: model if isinstance(model, Served) else Served(model, Path(name))
+        for name, model in models.items()
+    }
+    access = given.access()
+    app = App(served, given, access, access.hosts_at(given.host))
+    return TestClient(app.starlette, base_url="http://localhost")
 
 
 @dataclass

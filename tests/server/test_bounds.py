@@ -1,6 +1,5 @@
 """A server is open to those who have its key, and to no more than it can bear."""
 
-import json
 import re
 import shutil
 import socket
@@ -12,84 +11,50 @@ import httpx
 import openai
 import pytest
 
+from elman import numba
 from elman.formats import html
-from tests.server.conftest import Server, serving
+from elman.server.app import Served
+from tests.server.conftest import ASKED, Server, client_of, model_of, serving
 
-ASKED = {"model": "letters", "prompt": "a", "max_tokens": 3}
+COMPLETIONS = "/v1/completions"
+MANY = {"n": 128, "max_tokens": 4096, "logprobs": 20, "prompt": "ab", "echo": True}
+LETTERS = {"letters": model_of(numba)}
+
+
+def body(content: Any, kind: str = "application/json") -> dict[str, Any]:
+    return {"content": content, "headers": {"content-type": kind}}
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("method", "path", "sent", "status", "message"),
     [
-        (b"", "cannot read the body as JSON"),
-        (b"{", "cannot read the body as JSON"),
-        (b"\xff", "cannot read the body"),
-        (b"[]", "the body must be a JSON object, got a list"),
-        (b'{"model": 5, "prompt": "a"}', "model must be the name of a model"),
-        (b'{"temperature": NaN}', "cannot read the body: NaN is not allowed"),
-        (b"[" * 100_000, "the body"),
+        ("POST", COMPLETIONS, body(b"{"), 400, "cannot read the body as JSON"),
+        ("POST", COMPLETIONS, body(b"\xff"), 400, "cannot read the body"),
+        ("POST", COMPLETIONS, body(b"[]"), 400, "the body must be a JSON object, got a list"),
+        ("POST", COMPLETIONS, body(b'{"model": 5}'), 400, "model must be the name of a model"),
+        ("POST", COMPLETIONS, body(b'{"n": NaN}'), 400, "cannot read the body: NaN is not allowed"),
+        ("POST", COMPLETIONS, body(b"{}", "text/plain"), 415, "the content type must be applicat"),
+        ("POST", COMPLETIONS, body([b" " * 65536] * 20), 413, "a request must have 1048576 bytes"),
         (
-            b'{"prompt": "\\ud800", "model": "letters"}',
+            *("POST", COMPLETIONS, {"json": ASKED | MANY}, 400),
+            "a response must have 262144 log-probabilities or fewer, got 11015424: ask for fewer",
+        ),
+        (
+            *("POST", COMPLETIONS, body(b'{"prompt": "\\ud800"}'), 400),
             "a prompt must be text in UTF-8, got '\\ud800'",
         ),
+        ("GET", "/v1/none", {}, 404, "GET /v1/none is not a part of this API"),
+        ("GET", "/pages/none", {}, 404, "GET /pages/none is not a part of this API"),
+        ("GET", COMPLETIONS, {}, 405, "GET /v1/completions is not a part of this API"),
     ],
+    ids=str,
 )
-def test_a_body_that_is_no_request_is_refused(server: Server, content: bytes, message: str) -> None:
-    answer = server.post(content)
-    assert answer.status_code == 400
-    assert message in answer.json()["error"]["message"]
-
-
-def test_a_page_of_another_site_cannot_ask(server: Server) -> None:
-    answer = server.post(json.dumps(ASKED), kind="text/plain")
-    assert answer.status_code == 415
-    assert answer.json()["error"]["message"] == (
-        "the content type must be application/json, got 'text/plain'"
-    )
-
-
-def test_what_is_not_there_is_not_found(server: Server) -> None:
-    answer = server.get("/v1/chat/completions")
-    assert answer.status_code == 404
-    message = "GET /v1/chat/completions is not a part of this API"
-    assert answer.json()["error"]["message"] == message
-    assert server.get("/v1/completions").status_code == 405
-
-
-def test_the_page_of_each_model_is_served(server: Server, runs: list[Path]) -> None:
-    for run in runs:
-        answer = server.get(f"/pages/{run.name}")
-        assert answer.headers["content-type"].startswith("text/html")
-        assert answer.text == html.page(run)
-    assert server.get("/pages/others").status_code == 404
-
-
-def test_the_front_page_is_that_of_the_only_model(runs: list[Path]) -> None:
-    with serving(runs[:1]) as server:
-        assert server.get("/").text == html.page(runs[0])
-
-
-def test_the_front_page_of_several_models_leads_to_each(runs: list[Path], tmp_path: Path) -> None:
-    name = "50% of <i>A&B</i>?#é".replace("/", "\u2215")
-    odd = shutil.copytree(runs[0], tmp_path / name)
-    with serving([*runs, odd]) as server:
-        answer = server.get("/")
-        assert answer.headers["content-type"].startswith("text/html")
-        links = re.findall(r'<a href="([^"]*)">', answer.text)
-        assert [server.get(f"/{link}").text for link in links] == [
-            html.page(run) for run in (*runs, odd)
-        ]
-        assert "50% of &lt;i&gt;A&amp;B&lt;\u2215i&gt;?#é" in answer.text
-        assert "<i>A" not in answer.text
-
-
-def test_a_response_has_so_many_log_probabilities(server: Server) -> None:
-    asked = ASKED | {"max_tokens": 4096, "n": 128, "logprobs": 20}
-    answer = server.post(json.dumps(asked))
-    assert answer.status_code == 400
-    assert answer.json()["error"]["message"].startswith(
-        "a response must have 262144 log-probabilities or fewer, got 11010048: ask for fewer"
-    )
+def test_what_is_no_request_is_refused(
+    server: Server, method: str, path: str, sent: dict[str, Any], status: int, message: str
+) -> None:
+    answer = httpx.request(method, server.address + path, **sent)
+    assert answer.status_code == status
+    assert answer.json()["error"]["message"].startswith(message)
 
 
 def test_a_large_body_is_refused_before_it_is_read(server: Server) -> None:
@@ -103,94 +68,100 @@ def test_a_large_body_is_refused_before_it_is_read(server: Server) -> None:
     assert answer.startswith(b"HTTP/1.1 413")
 
 
-def test_a_large_body_of_unknown_length_is_refused(server: Server) -> None:
-    answer = httpx.post(
-        f"{server.address}/v1/completions",
-        content=(b" " * 65536 for _ in range(20)),
-        headers={"content-type": "application/json"},
-    )
-    assert answer.status_code == 413
-    assert answer.json()["error"]["code"] == "request_too_large"
+def test_the_front_page_is_that_of_the_only_model_or_leads_to_each(
+    runs: list[Path], tmp_path: Path
+) -> None:
+    name = "50% of <i>A&B</i>?#é".replace("/", "\u2215")
+    odd = shutil.copytree(runs[0], tmp_path / name)
+    served = {run.name: Served(LETTERS["letters"], run) for run in (*runs, odd)}
+    with client_of({"letters": served["letters"]}) as client:
+        assert client.get("/").text == html.page(runs[0])
+    with client_of(served) as client:
+        answer = client.get("/")
+        assert answer.headers["content-type"].startswith("text/html")
+        links = re.findall(r'<a href="([^"]*)">', answer.text)
+        pages = [client.get(f"/{link}").text for link in links]
+    assert pages == [html.page(each.run) for each in served.values()]
+    assert "50% of &lt;i&gt;A&amp;B&lt;\u2215i&gt;?#é" in answer.text
+    assert "<i>A" not in answer.text
 
 
-def test_it_counts_what_it_does(runs: list[Path]) -> None:
-    with serving(runs) as server:
-        assert server.get("/healthz").text == "ok\n"
-        with server.client() as client:
-            client.completions.create(**ASKED)
-        server.post(b"{")
-        counts = server.get("/metrics")
+def test_it_counts_what_it_does() -> None:
+    with client_of(LETTERS) as client:
+        assert client.get("/healthz").text == "ok\n"
+        client.post(COMPLETIONS, json=ASKED)
+        client.post(COMPLETIONS, **body(b"{"))
+        counts = client.get("/metrics")
     assert counts.headers["content-type"].startswith("text/plain; version=0.0.4")
-    lines = counts.text.splitlines()
-    for line in (
+    assert {
         'elman_requests_total{status="200"} 1.0',
         'elman_requests_total{status="400"} 1.0',
         'elman_tokens_total{kind="prompt"} 1.0',
         'elman_tokens_total{kind="written"} 3.0',
-        'elman_texts_waiting{model="names"} 0.0',
+        'elman_texts_waiting{model="letters"} 0.0',
         'elman_texts_running{model="letters"} 0.0',
         'elman_request_seconds_bucket{le="+Inf"} 2.0',
         "elman_request_seconds_count 2.0",
-    ):
-        assert line in lines
-
-
-def test_a_key_is_asked_for_where_there_is_something_to_take(runs: list[Path]) -> None:
-    with serving(runs, "--api-key", "open sesame") as server:
-        with server.client("open sesame") as client:
-            assert len(client.completions.create(**ASKED).choices[0].text) == 3
-        for key in ("close sesame", "ä"):
-            wrong = {"authorization": f"Bearer {key}".encode()}
-            for path in ("/", "/pages/names", "/v1/models", "/metrics"):
-                answer = httpx.get(server.address + path, headers=wrong)
-                assert answer.status_code == 401
-                assert answer.json()["error"]["code"] == "invalid_api_key"
-        with server.client("another") as client, pytest.raises(openai.AuthenticationError):
-            client.completions.create(**ASKED)
-        assert server.get("/healthz").status_code == 200
+    } <= {*counts.text.splitlines()}
 
 
 @pytest.mark.parametrize(
-    ("options", "statuses"),
+    ("options", "models", "metrics"),
     [
-        ((), [200, 200, 200]),
-        (("--api-key", "a"), [401, 200, 401]),
-        (("--api-key", "a", "--metrics-key", "m"), [401, 401, 200]),
-        (("--api-key", "a", "--metrics-key", "none"), [200, 200, 200]),
-        (("--metrics-key", "m"), [401, 401, 200]),
+        ({}, [200, 200, 200], [200, 200, 200]),
+        ({"api_key": "a"}, [401, 200, 401], [401, 200, 401]),
+        ({"api_key": "a", "metrics_key": "m"}, [401, 200, 401], [401, 401, 200]),
+        ({"api_key": "a", "metrics_key": "none"}, [401, 200, 401], [200, 200, 200]),
+        ({"metrics_key": "m"}, [200, 200, 200], [401, 401, 200]),
     ],
     ids=str,
 )
-def test_metrics_name_models_to_who_has_their_key(
-    runs: list[Path], options: tuple[str, ...], statuses: list[int]
+def test_a_key_is_asked_for_where_there_is_something_to_take(
+    runs: list[Path], options: dict[str, str], models: list[int], metrics: list[int]
 ) -> None:
-    with serving(runs, *options) as server:
-        found = [
-            httpx.get(f"{server.address}/metrics", headers=headers).status_code
-            for headers in ({}, *({"authorization": f"Bearer {key}"} for key in "am"))
-        ]
-        assert found == statuses
+    with client_of({"letters": Served(LETTERS["letters"], runs[0])}, **options) as client:
+        for path in ("/", "/pages/letters", "/v1/models", "/v1/models/letters", "/metrics"):
+            answers = [client.get(path, headers=key) for key in ({}, *map(bearer, "am"))]
+            found = [answer.status_code for answer in answers]
+            assert found == (metrics if path == "/metrics" else models), path
+            for answer in answers:
+                if answer.status_code == 401:
+                    assert answer.json()["error"]["code"] == "invalid_api_key"
+        assert client.get("/healthz").status_code == 200
+        wrong = client.post(COMPLETIONS, json=ASKED, headers=bearer("ä"))
+        assert wrong.status_code == (401 if "api_key" in options else 200)
 
 
-def test_limits_are_options(runs: list[Path]) -> None:
-    with serving(runs, "--max-tokens", "5", "--max-prompt", "2", "--max-body", "200") as server:
+def bearer(key: str) -> dict[str, bytes]:
+    return {"authorization": f"Bearer {key}".encode()}
 
-        def status(**asked: Any) -> int:
-            return server.post(json.dumps(ASKED | asked)).status_code
 
-        assert status(max_tokens=5, prompt="ab") == 200
+def test_keys_hosts_and_limits_are_options(runs: list[Path]) -> None:
+    options = ("--api-key", "open sesame", "--allowed-host", "a.example", "--max-tokens", "5")
+    limits = ("--max-prompt", "2", "--max-body", "200")
+    with serving(runs, *options, *limits) as server:
+        asked = f"{server.address}{COMPLETIONS}"
+
+        def status(host: str = "a.example:80", **more: Any) -> int:
+            headers = bearer("open sesame") | {"host": host}
+            return httpx.post(asked, json=ASKED | more, headers=headers).status_code
+
+        assert status(max_tokens=5, prompt="ab") == status("localhost") == 200
+        assert status("b.example") == 403
         assert status(max_tokens=6) == status(prompt="abc") == 400
         assert status(user="x" * 200) == 413
+        with server.client("another") as client, pytest.raises(openai.AuthenticationError):
+            client.models.list()
 
 
-def test_a_request_ends_in_its_time(runs: list[Path]) -> None:
-    with serving(runs, "--timeout", "0.001", "--max-tokens", "100000") as server:
-        answer = server.post(json.dumps(ASKED | {"max_tokens": 100_000, "n": 128}))
-        assert answer.status_code == 504
-        assert answer.headers["x-should-retry"] == "false"
-        assert answer.json()["error"] == {
-            "message": "the request took too long: ask for fewer tokens",
-            "type": "server_error",
-            "param": None,
-            "code": "timeout",
-        }
+def test_a_request_ends_in_its_time() -> None:
+    with client_of(LETTERS, timeout=0.001, max_tokens=100_000) as client:
+        answer = client.post(COMPLETIONS, json=ASKED | {"max_tokens": 100_000, "n": 128})
+    assert answer.status_code == 504
+    assert answer.headers["x-should-retry"] == "false"
+    assert answer.json()["error"] == {
+        "message": "the request took too long: ask for fewer tokens",
+        "type": "server_error",
+        "param": None,
+        "code": "timeout",
+    }
