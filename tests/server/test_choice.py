@@ -109,21 +109,6 @@ def test_a_text_is_the_same_however_its_tokens_come(
     assert not any(text in "".join(part.text for part in found)[echo:] for text in stop)
 
 
-@pytest.mark.parametrize("name", MODELS)
-@given(PIECES)
-def test_a_text_that_no_stop_ends_has_all_its_tokens(name: str, pieces: list[list[int]]) -> None:
-    model = MODELS[name]
-    parts = taken(model, pieces, echo=True, logprobs=0)
-    tokens = [token for part in parts for token in part.tokens]
-    text = "".join(part.text for part in parts)
-    ids = [token.id for token in tokens]
-    assert model.codec.text(ids) == text
-    assert np.all(np.diff([token.offset for token in tokens]) >= 0)
-    for n, token in enumerate(tokens):
-        before = model.codec.text(ids[:n]).rstrip("\ufffd")
-        assert text[: token.offset].startswith(before[: token.offset])
-
-
 # Starts of characters, bytes that go on with some of them, and bytes that are in none.
 TELLING = st.sampled_from(b"A\x80\x8f\x90\x9f\xa0\xbf\xc2\xe0\xe2\xed\xf0\xf4\xff")
 PIECES_OF_BYTES = st.lists(st.lists(TELLING, max_size=4).map(bytes) | st.binary(max_size=4))

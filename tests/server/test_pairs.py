@@ -3,7 +3,6 @@
 import json
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
@@ -11,12 +10,11 @@ import pytest
 from starlette.testclient import TestClient
 
 from elman import numba
-from elman.server.access import Access, Hosts, Limits
-from elman.server.app import App, Served
+from elman.server.access import Limits
 from elman.server.completion_request import ApiError
 from elman.server.translator import TargetChoice, Translator
 from tests.copying import Copying, copying
-from tests.server.conftest import model_of
+from tests.server.conftest import client_of, model_of
 
 
 class Pausing(Copying):
@@ -33,17 +31,21 @@ class Pausing(Copying):
         return super().encoded(src, lengths)
 
 
-def client_of(models: dict[str, Any], **limits: Any) -> TestClient:
-    access = Access(None, None, Hosts(["testserver"]))
-    served = {name: Served(model, Path(name)) for name, model in models.items()}
-    app = App(served, Limits(**limits), access, access.hosts_at("127.0.0.1"))
-    return TestClient(app.starlette)
-
-
 @pytest.fixture
 def client() -> Iterator[TestClient]:
     with client_of({"copy": copying(), "words": copying("word", "word")}) as found:
         yield found
+
+
+@pytest.fixture
+def pausing() -> Iterator[tuple[Pausing, Translator, SimpleQueue[Any]]]:
+    """A model that is not let go on, and has a text to write; a place for one waits."""
+    model, results = copying(kind=Pausing), SimpleQueue[Any]()
+    model.model.go_on.clear()
+    worker = Translator(model, Limits(max_waiting=1), results.put)
+    yield model.model, worker, results
+    model.model.go_on.set()
+    worker.close()
 
 
 def asked(client: TestClient, **fields: Any) -> Any:
@@ -80,6 +82,9 @@ def test_the_n_targets_are_the_best_of_n_beams(client: TestClient) -> None:
 def test_a_target_is_whole_unless_the_request_bounds_it(client: TestClient) -> None:
     assert texts(asked(client, prompt="abcdefg")) == [("abcdefg", "stop")]
     assert texts(asked(client, prompt="abcdefg", max_tokens=2)) == [("ab", "length")]
+    with client_of({"copy": copying()}, max_prompt=2) as bounded:
+        assert texts(asked(bounded, prompt="ab")) == [("ab", "stop")]
+        assert asked(bounded, prompt="abc").status_code == 400
 
 
 def test_a_stream_sends_each_target_as_an_event(client: TestClient) -> None:
@@ -101,98 +106,60 @@ def test_unknown_symbols_are_read_as_the_unknown_symbol_and_named(client: TestCl
 
 
 @pytest.mark.parametrize(
-    ("fields", "param"),
+    ("field", "value", "message"),
     [
-        ({"temperature": 0.5}, "temperature"),
-        ({"top_p": 0.5}, "top_p"),
-        ({"top_k": 2}, "top_k"),
-        ({"min_p": 0.5}, "min_p"),
-        ({"repetition_penalty": 2}, "repetition_penalty"),
-        ({"logprobs": 1}, "logprobs"),
-        ({"echo": True}, "echo"),
-        ({"stop": "a"}, "stop"),
+        *((name, 0.5, "") for name in ("temperature", "top_p", "min_p")),
+        *(("top_k", 2, ""), ("repetition_penalty", 2, ""), ("logprobs", 1, "")),
+        *(("echo", True, ""), ("stop", "a", "")),
+        ("prompt", "", "a text to translate must have a symbol or more, got ''"),
+        ("prompt", "a\tb", "a text to translate must be one line without tabs, got 'a\\tb'"),
+        ("prompt", [1, 2], "a prompt of a model of pairs must be a text, got token ids"),
+        ("prompt", "a" * 8, "a prompt must have 7 tokens or fewer, got 8"),
     ],
 )
-def test_options_that_a_target_cannot_have_are_refused(
-    client: TestClient, fields: dict[str, Any], param: str
+def test_what_a_target_cannot_have_is_refused(
+    client: TestClient, field: str, value: Any, message: str
 ) -> None:
-    answer = asked(client, prompt="abc", **fields)
+    answer = asked(client, **{"prompt": "abc", field: value})
     error = answer.json()["error"]
-    assert (answer.status_code, error["param"]) == (400, param)
-    assert "does not apply to a model of pairs" in error["message"]
+    assert (answer.status_code, error["param"]) == (400, field)
+    message = message or f"{field} does not apply to a model of pairs, got "
+    assert error["message"].startswith(message)
 
 
-@pytest.mark.parametrize(
-    ("prompt", "message"),
-    [
-        ("", "a text to translate must have a symbol or more, got ''"),
-        ("a\tb", "a text to translate must be one line without tabs, got 'a\\tb'"),
-        ("a\nb", "a text to translate must be one line without tabs, got 'a\\nb'"),
-        ([1, 2], "a prompt of a model of pairs must be a text, got token ids"),
-        ("a" * 9, "a prompt must have 7 tokens or fewer, got 9"),
-        ("a" * 1_000_000, "a prompt must have 7 tokens or fewer, got 1000000"),
-    ],
-    ids=lambda value: str(value)[:20],
-)
-def test_prompts_that_cannot_be_read_are_refused(
-    client: TestClient, prompt: Any, message: str
+def choice_of(source: str, n: int = 1) -> TargetChoice:
+    return TargetChoice(source, source, 0, n, 100)
+
+
+def test_too_many_waiting_targets_are_refused(
+    pausing: tuple[Pausing, Translator, SimpleQueue[Any]],
 ) -> None:
-    answer = asked(client, prompt=prompt)
-    assert (answer.status_code, answer.json()["error"]["message"]) == (400, message)
-
-
-def test_the_limit_of_prompts_holds_for_pairs() -> None:
-    with client_of({"copy": copying()}, max_prompt=2) as client:
-        assert texts(asked(client, prompt="ab")) == [("ab", "stop")]
-        assert asked(client, prompt="abc").status_code == 400
-
-
-def choice_of(source: str) -> TargetChoice:
-    return TargetChoice(source, source, 0, 1, 100)
-
-
-def test_too_many_waiting_targets_are_refused() -> None:
-    model, results = copying(kind=Pausing), SimpleQueue[Any]()
-    model.model.go_on.clear()
-    worker = Translator(model, Limits(max_waiting=1), results.put)
+    model, worker, results = pausing
     worker.submit([choice_of("a")])
-    assert model.model.begun.wait(60)
+    assert model.begun.wait(60)
     worker.submit([choice_of("b"), choice_of("c")])
     with pytest.raises(ApiError):
         worker.submit([choice_of("d")])
-    model.model.go_on.set()
+    model.go_on.set()
     parts = [part for _ in range(2) for _, part in results.get(timeout=60)]
     assert [part.text for part in parts] == ["a", "b", "c"]
-    worker.close()
 
 
-def test_a_target_that_nobody_waits_for_is_not_written() -> None:
-    model, results = copying(kind=Pausing), SimpleQueue[Any]()
-    model.model.go_on.clear()
-    worker = Translator(model, Limits(), results.put)
-    worker.submit([choice_of("a")])
-    assert model.model.begun.wait(60)
-    left, wanted = choice_of("b"), choice_of("c")
-    worker.submit([left, wanted])
+@pytest.mark.parametrize("beams", [1, 2])
+def test_a_target_that_nobody_waits_for_is_not_written(
+    pausing: tuple[Pausing, Translator, SimpleQueue[Any]], beams: int
+) -> None:
+    """Of beams each source is answered before the next one is read."""
+    model, worker, results = pausing
+    first, left, wanted = (choice_of(source, beams) for source in "abc")
+    worker.submit([first, left, wanted] if beams > 1 else [first])
+    assert model.begun.wait(60)
+    if beams == 1:
+        worker.submit([left, wanted])
     worker.cancel([left])
-    model.model.go_on.set()
-    parts = [part for _ in range(2) for _, part in results.get(timeout=60)]
-    assert [part.text for part in parts] == ["a", "c"]
-    worker.close()
-
-
-def test_of_beams_each_source_is_answered_before_the_next_is_read() -> None:
-    model, results = copying(kind=Pausing), SimpleQueue[Any]()
-    model.model.go_on.clear()
-    worker = Translator(model, Limits(), results.put)
-    choices = [TargetChoice(source, source, 0, 2, 100) for source in "abc"]
-    worker.submit(choices)
-    assert model.model.begun.wait(60)
-    worker.cancel([choices[1]])
-    model.model.go_on.set()
+    model.go_on.set()
     found = [results.get(timeout=60) for _ in range(2)]
     assert [part.text for ((_, part),) in found] == ["a", "c"]
-    worker.close()
 
 
 def test_a_failure_of_the_model_is_an_error_and_the_next_request_is_answered() -> None:
