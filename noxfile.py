@@ -181,4 +181,3 @@ def long(session: nox.Session) -> None:
     all_of_them = "-m", "core or not long"
     test_framework(session, "tensorflow", "-k", quick, *all_of_them, TF_USE_LEGACY_KERAS="0")
     session.run("python", "tests/robustness/hostile.py", "10000")
-    session.run("python", "tests/robustness/attacks.py")

@@ -5,7 +5,7 @@
 
 Kills N trainings of each framework NAME, takes pipes and terminals away from N trainings and as
 many resumes, has every call of the writing of a checkpoint fail, changes every byte of one, tries
-N bad inputs and each of some attacks, trains and scores texts of 1 to so many megabytes, and times
+N bad inputs, trains and scores texts of 1 to so many megabytes, and times
 the seed's job with checkpoints and without. Prints Markdown, and draws the memory.
 """
 
@@ -92,7 +92,6 @@ The tables below are the output of `python benchmarks/reliability.py {}` on {} c
   checkpoint is changed or cut off.
 - **Bad inputs.** Valid inputs are changed in one or two places. Each must be read, or refused in
   one line, within ten seconds and a gibibyte.
-- **Attacks.** Files that ask for much memory. Each checks one claim.
 - **Memory** is the peak resident memory of the process (VmHWM), with the Python interpreter and
   its libraries. A training reads the whole text, trains for six seconds, validates, and scores
   the test part. The first one also compiles kernels, and this takes memory.
@@ -149,12 +148,6 @@ def bad_inputs(number: int) -> None:
         kind, *counts = row.rsplit(maxsplit=3)
         print(f"| {kind} | " + " | ".join(counts) + " | 0 |")
     print(flush=True)
-
-
-def attacks() -> None:
-    """Attacks on the command line."""
-    print("## Attacks\n")
-    print(output_of("tests/robustness/attacks.py") + "\n", flush=True)
 
 
 def peak_memory(*words: str) -> int:
@@ -260,7 +253,6 @@ def main() -> None:
     pipes(asked.pipes)
     faults()
     bad_inputs(asked.bad)
-    attacks()
     memory(asked.frameworks, asked.most, asked.plot)
     cost()
 

@@ -143,7 +143,8 @@ class Chance(random.Random):
             if self.random() < 0.8:
                 arrays[self.choice([name, name, name, "x", "generator"])] = self.choice(other)
         arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-        return signed(arrays, text.decode(errors="replace"))
+        state = text.decode(errors="replace")
+        return save(arrays, {"trainer_state": state, "digest": checkpoint._digest(arrays, state)})
 
     def table(self, raw: bytes) -> bytes:
         """A history with a cell changed, removed or added, or with other lines."""
@@ -169,11 +170,6 @@ class Chance(random.Random):
                 *[" ".join(map(str, range(5000))).encode(), self.randbytes(2000)],
             ]
         )
-
-
-def signed(arrays: dict[str, Any], state: str) -> bytes:
-    """A checkpoint of any arrays and any state, with a valid digest."""
-    return save(arrays, {"trainer_state": state, "digest": checkpoint._digest(arrays, state)})
 
 
 def sparse(path: Path, size: int) -> None:

@@ -1,13 +1,11 @@
-"""Compare, delay, kill and add the workers of trainings, and see that their bits stay the same.
+"""Compare, kill and add the workers of trainings, and see that their bits stay the same.
 
     python -m tests.robustness.workers curves FRAMEWORK [RATE]
-    python -m tests.robustness.workers delays FRAMEWORK [RUNS]
     python -m tests.robustness.workers kills FRAMEWORK [KILLS]
     python -m tests.robustness.workers elastic FRAMEWORK
 
 `curves`: trainings of all cells in one process, in two workers, and in another number of shards;
 SGD with its default learning rate, or another.
-`delays`: runs with 2, 4 and 8 workers, each of which is stopped for a while at random moments.
 `kills`: workers are killed at random moments, and the training goes on with 1, 2 or 4 of them.
 `elastic`: a second torchrun, as of another machine, joins a training and is killed; the seconds
 until the first goes on. Each prints a line for a case, and exits with 1 if something was lost.
@@ -16,7 +14,6 @@ until the first goes on. Each prints a line for a case, and exits with 1 if some
 import itertools
 import os
 import random
-import signal
 import subprocess
 import sys
 import threading
@@ -41,7 +38,6 @@ from tests.workers import (
 
 HUNDRED = ("--epochs", "9")  # of 12 updates
 LONG = ("--epochs", "60", "--layers", "2", "--dropout", "0.2", "--checkpoint-every", "0")
-PAUSE = 0.5  # seconds of a delay, at most
 CHANCE = random.Random(0)
 
 
@@ -63,36 +59,6 @@ def curves(framework: str, *rate: str) -> None:
             check(same == known, f"{case} has another curve")
             difference = max(abs(a - b) for a, b in zip(known, other, strict=True))
             print(f"| {framework} | {' | '.join(case)} | 0 | {difference:.1e} |", flush=True)
-
-
-def delays(framework: str, runs: str = "10") -> None:
-    """Each number of workers, so many times."""
-    with shared_folder() as place:
-        expected = bits_of_one(place, framework, *LONG)
-        for size in (2, 4, 8):
-            stopped = 0
-            for number in range(int(runs)):
-                out = f"run-{size}-{number}"
-                launched = start(place, size, words(framework, out, *LONG))
-                stopped += delayed(launched)
-                check(launched.returncode == 0, f"{out} exited with {launched.returncode}")
-                check(digest(place / out) == expected, f"{out} has other bits")
-            print(f"| {framework} | {size} | {runs} | {stopped} |", flush=True)
-
-
-def delayed(launched: "subprocess.Popen[str]") -> int:
-    """Stop workers for a while, until all have ended; return how often."""
-    number = 0
-    while launched.poll() is None:
-        for process in running(launched):
-            if CHANCE.random() < 0.5:
-                os.kill(process, signal.SIGSTOP)
-                time.sleep(CHANCE.uniform(0, PAUSE))
-                os.kill(process, signal.SIGCONT)
-                number += 1
-        time.sleep(CHANCE.uniform(0, PAUSE))
-    launched.communicate()
-    return number
 
 
 def running(launched: "subprocess.Popen[str]") -> Iterator[int]:
@@ -182,7 +148,7 @@ def goes_on(launched: "subprocess.Popen[str]", run: Path, size: int) -> float:
 def main() -> None:
     """Run what the arguments name."""
     way, *rest = sys.argv[1:]
-    {"curves": curves, "delays": delays, "kills": kills, "elastic": elastic}[way](*rest)
+    {"curves": curves, "kills": kills, "elastic": elastic}[way](*rest)
 
 
 if __name__ == "__main__":
