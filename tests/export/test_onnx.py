@@ -1,7 +1,6 @@
 """step.onnx computes in onnxruntime what the specification computes."""
 
 import json
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,12 @@ from numpy.typing import NDArray
 import elman
 from elman.errors import ElmanError
 from elman.formats import onnx
-from elman.formats.onnx import check, graph
+from elman.formats.onnx import check
 from elman.formats.onnx.check import run, zero_state
 from elman.formats.onnx.layers import LanguageModel
+from elman.model.cells import CELLS, STEP_FUNCTIONS
+from elman.model.registry import cell_named
+from tests.export.custom_cells import CUSTOM, everything
 from tests.export.models import ARCHITECTURES, TEXT, model_of, saved
 
 TEXTS = st.text(st.sampled_from(sorted(set(TEXT))), min_size=1, max_size=40)
@@ -34,7 +36,11 @@ def exported(folder: Path, model: Any) -> Path:
     return folder / "out"
 
 
-@pytest.fixture(scope="module", params=ARCHITECTURES, ids=lambda sizes: "-".join(map(str, sizes)))
+@pytest.fixture(
+    scope="module",
+    params=[*ARCHITECTURES, *((cell, 2, 5, False) for cell in CUSTOM)],
+    ids=lambda sizes: "-".join(map(str, sizes)),
+)
 def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A model and the session of its step.onnx."""
     model = model_of(*request.param)
@@ -97,24 +103,26 @@ def test_the_tokens_of_every_tokenizer_lie_beside_the_graph(tokenizer: str, tmp_
     assert model.codec.written(ids) == model.predict("Once", 20)
 
 
-def test_an_lstm_alone_has_a_second_state(tmp_path: Path) -> None:
-    for cell, names in (("lstm", ["h", "c"]), ("gru", ["h"]), ("mingru", ["h"])):
-        folder = tmp_path / cell
-        session = session_of(exported(folder, model_of(cell, 2)) / "step.onnx")
-        inputs = {part.name: part.shape for part in session.get_inputs()}
-        assert inputs.pop("ids") == ["batch", "steps"]
-        assert inputs == {name: [2, "batch", 8] for name in names}
-        outputs = [output.name for output in session.get_outputs()]
-        assert outputs == ["logits", *(f"next_{name}" for name in names)]
+def test_a_graph_has_the_states_of_its_cell(pair: Any) -> None:
+    model, session = pair
+    arch = model.architecture()
+    names = {"lstm": ["h", "c"]}.get(arch.cell, ["h"]) if arch.cell in CELLS else None
+    inputs = {part.name: part.shape for part in session.get_inputs()}
+    assert inputs.pop("ids") == ["batch", "steps"]
+    assert len(inputs) == cell_named(arch.cell).states
+    assert all(shape == [arch.layers, "batch", 8] for shape in inputs.values())
+    assert names is None or [*inputs] == names
+    outputs = [output.name for output in session.get_outputs()]
+    assert outputs == ["logits", *(f"next_{name}" for name in inputs)]
 
 
-def test_a_run_in_bfloat16_is_computed_in_single_precision_which_is_told(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO)
+def test_all_functions_of_a_step_are_tried_here() -> None:
+    assert set(STEP_FUNCTIONS) <= set(everything.__code__.co_names)
+
+
+def test_a_run_in_bfloat16_is_computed_in_single_precision(tmp_path: Path) -> None:
     model = model_of("lstm", embedding=4, precision="bf16")
     session = session_of(exported(tmp_path, model) / "step.onnx")
-    assert "onnx uses single precision for a model trained in bf16" in caplog.text
     ids = np.array([model.codec.prefix_ids("Once upon a time")])
     single = elman.load(tmp_path / "run", precision="single")
     np.testing.assert_allclose(step(session, ids)[0], single.step(ids)[0], atol=1e-4)
@@ -146,33 +154,6 @@ def test_a_graph_that_computes_something_else_is_not_kept(
     ):
         onnx.write(run, tmp_path / "new" / "out")
     assert list(tmp_path.iterdir()) == [run]
-
-
-def test_a_graph_that_does_not_run_is_not_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(graph, "OPSET", 7)
-    run = saved(tmp_path, model_of("gru"))
-    with pytest.raises(ElmanError, match=r"^step.onnx does not run in onnxruntime: "):
-        onnx.write(run, tmp_path / "out")
-    assert list(tmp_path.iterdir()) == [run]
-
-
-def test_broken_weights_are_told_of(tmp_path: Path) -> None:
-    model = model_of("rnn-relu")
-    model.parameters["linear.weight"][:] = 3e38
-    run = saved(tmp_path, model)
-    with pytest.raises(ElmanError, match="the weights of this model are broken"):
-        onnx.write(run, tmp_path / "out")
-
-
-def test_a_model_too_large_for_a_file_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(onnx, "MAX_BYTES", 1 << 10)
-    run = saved(tmp_path, model_of("rnn"))
-    with pytest.raises(ElmanError, match="must be smaller than 2 GiB, got 0 MiB of weights"):
-        onnx.write(run, tmp_path / "out")
 
 
 def test_the_text_of_the_check_has_a_batch_and_is_the_same_each_time() -> None:

@@ -1,8 +1,4 @@
-"""The graphs for speech recognizers, asked in the way of sherpa-onnx, score as elman does.
-
-`Offline` and `Online` do what its classes OfflineRnnLM and OnlineRnnLM do: inputs and outputs by
-position, metadata by key, types and shapes as there.
-"""
+"""The graphs for speech recognizers, asked by sherpa-onnx and in its way, score as elman does."""
 
 import logging
 from pathlib import Path
@@ -18,56 +14,10 @@ from elman.formats import onnx
 from elman.model.cells import CELLS
 from tests.export.models import TEXT, model_of, saved
 from tests.export.test_onnx import session_of
+from tests.export.transducer import Transducer
 
-CONTEXT = 2  # blanks before a hypothesis, which a transducer's decoder reads
 LETTERS = sorted(set(TEXT) - {"\n"})
 SENTENCES = st.lists(st.text(st.sampled_from(LETTERS), max_size=30), min_size=1, max_size=5)
-
-
-class Offline:
-    """Scores all hypotheses at the end."""
-
-    def __init__(self, path: Path) -> None:
-        self.session = session_of(path)
-        self.inputs = [each.name for each in self.session.get_inputs()]
-        self.outputs = [each.name for each in self.session.get_outputs()]
-
-    def scores(self, hypotheses: list[list[int]], scale: float) -> list[float]:
-        longest = max(len(ys) - CONTEXT for ys in hypotheses)
-        x = np.zeros((len(hypotheses), longest), np.int64)
-        x_lens = np.array([len(ys) - CONTEXT for ys in hypotheses], np.int64)
-        for row, ys, length in zip(x, hypotheses, x_lens, strict=True):
-            row[:length] = ys[CONTEXT:]
-        inputs = dict(zip(self.inputs, (x, x_lens), strict=True))
-        (nll,) = self.session.run(self.outputs[:1], inputs)
-        assert nll.dtype == np.float32
-        return [-scale * float(nll.ravel()[n]) for n in range(len(hypotheses))]
-
-
-class Online:
-    """Adds the score of each token of a hypothesis as it comes."""
-
-    def __init__(self, path: Path) -> None:
-        self.session = session_of(path)
-        self.inputs = [each.name for each in self.session.get_inputs()]
-        self.outputs = [each.name for each in self.session.get_outputs()]
-        numbers = self.session.get_modelmeta().custom_metadata_map
-        shape = int(numbers["num_layers"]), 1, int(numbers["hidden_size"])
-        zeros = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-        self.first = self.score_token(int(numbers["sos_id"]), zeros)
-
-    def score_token(self, token: int, states: Any) -> tuple[Any, Any]:
-        x = np.array([[token]], np.int64)
-        inputs = dict(zip(self.inputs, (x, *states), strict=True))
-        scores, *states = self.session.run(self.outputs, inputs)
-        return scores, states
-
-    def score(self, ys: list[int], scale: float) -> float:
-        total, (scores, states) = 0.0, self.first
-        for token in ys[CONTEXT:]:
-            total += float(scores.ravel()[token]) * scale
-            scores, states = self.score_token(token, states)
-        return total
 
 
 class Recognizer:
@@ -76,14 +26,24 @@ class Recognizer:
     def __init__(self, model: Any, folder: Path) -> None:
         onnx.write(saved(folder, model), folder / "out")
         self.model, self.folder = model, folder / "out"
-        self.offline = Offline(self.folder / "no-state.onnx")
-        self.online = Online(self.folder / "with-state.onnx")
+        self.offline = session_of(self.folder / "no-state.onnx")
         rows = (self.folder / "tokens.txt").read_text(encoding="utf-8").splitlines()
         self.numbers = {symbol: int(number) for symbol, number in map(str.split, rows)}
 
     def hypothesis(self, text: str) -> list[int]:
-        """Numbers of the characters of a text, after the blanks of the context."""
-        return [0] * CONTEXT + [self.numbers[c.replace(" ", "\u2581")] for c in text]
+        """Numbers of the characters of a text."""
+        return [self.numbers[c.replace(" ", "\u2581")] for c in text]
+
+    def scores(self, hypotheses: list[list[int]]) -> list[float]:
+        """Scores of hypotheses, by inputs and outputs by position as OfflineRnnLM has them."""
+        x_lens = np.array(list(map(len, hypotheses)), np.int64)
+        x = np.zeros((len(hypotheses), max(x_lens)), np.int64)
+        for row, ys in zip(x, hypotheses, strict=True):
+            row[: len(ys)] = ys
+        names = [each.name for each in self.offline.get_inputs()]
+        (nll,) = self.offline.run(None, dict(zip(names, (x, x_lens), strict=True)))
+        assert nll.dtype == np.float32
+        return [-float(value) for value in nll.ravel()]
 
 
 @pytest.fixture(scope="module", params=CELLS)
@@ -92,22 +52,37 @@ def recognizer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     return Recognizer(model, tmp_path_factory.mktemp("speech"))
 
 
+@pytest.fixture(scope="module")
+def transducer(recognizer: Recognizer, tmp_path_factory: pytest.TempPathFactory) -> Transducer:
+    return Transducer(tmp_path_factory.mktemp("transducer"), recognizer.folder / "tokens.txt")
+
+
+def test_each_symbol_that_sherpa_hears_has_elmans_score(
+    recognizer: Recognizer, transducer: Transducer
+) -> None:
+    for scale in (0.1, 0.5):
+        text, found = transducer.stream(recognizer.folder / "with-state.onnx", scale)
+        assert len(text) == len(found) > 5
+        *tokens, _ = recognizer.model.score([text])[0].tokens
+        assert found == pytest.approx([token.log_probability for token in tokens], abs=1e-4)
+
+
+def test_of_all_hypotheses_of_sherpa_the_likeliest_is_chosen(
+    recognizer: Recognizer, transducer: Transducer
+) -> None:
+    def goodness(text: str) -> float:  # divided by the symbols, with the two blanks before all
+        return float(recognizer.model.score([text])[0].log_probability) / (2 + len(text))
+
+    chosen = transducer.sentence(lm=str(recognizer.folder / "no-state.onnx"), lm_scale=1000.0)
+    assert goodness(chosen) > goodness(transducer.sentence())
+
+
 @given(texts=SENTENCES)
 def test_sentences_have_elmans_scores_and_padding_costs_nothing(
     recognizer: Recognizer, texts: list[str]
 ) -> None:
-    found = recognizer.offline.scores(list(map(recognizer.hypothesis, texts)), scale=0.5)
-    wanted = [0.5 * score.log_probability for score in recognizer.model.score(texts)]
-    assert found == pytest.approx(wanted, abs=1e-4, rel=1e-5)
-
-
-@given(text=st.text(st.sampled_from(LETTERS), max_size=30))
-def test_tokens_one_by_one_have_elmans_scores_up_to_the_end_of_the_line(
-    recognizer: Recognizer, text: str
-) -> None:
-    found = recognizer.online.score(recognizer.hypothesis(text), scale=0.5)
-    *tokens, _ = recognizer.model.score([text])[0].tokens
-    wanted = 0.5 * sum(token.log_probability for token in tokens)
+    found = recognizer.scores(list(map(recognizer.hypothesis, texts)))
+    wanted = [score.log_probability for score in recognizer.model.score(texts)]
     assert found == pytest.approx(wanted, abs=1e-4, rel=1e-5)
 
 
@@ -120,16 +95,18 @@ def test_symbols_are_numbered_as_in_icefall(recognizer: Recognizer) -> None:
 
 
 def test_the_metadata_are_those_that_icefall_writes(recognizer: Recognizer) -> None:
-    for session in (recognizer.offline.session, recognizer.online.session):
-        numbers = session.get_modelmeta().custom_metadata_map
-        assert (numbers["sos_id"], numbers["eos_id"]) == ("1", "1")
-        assert int(numbers["vocab_size"]) == len(recognizer.numbers)
-        assert (numbers["num_layers"], numbers["hidden_size"]) == ("2", "8")
-        assert numbers["model_type"] == "rnnlm"
-    names = recognizer.online.inputs, recognizer.online.outputs
-    assert names == (["x", "h0", "c0"], ["log_softmax", "next_h0", "next_c0"])
-    names = recognizer.offline.inputs, recognizer.offline.outputs
-    assert names == (["x", "x_lens"], ["nll"])
+    online = session_of(recognizer.folder / "with-state.onnx")
+    for session in (recognizer.offline, online):
+        assert session.get_modelmeta().custom_metadata_map == {
+            **{"model_type": "rnnlm", "vocab_size": str(len(recognizer.numbers))},
+            **{"sos_id": "1", "eos_id": "1", "num_layers": "2", "hidden_size": "8"},
+        }
+    names = [
+        [[each.name for each in part] for part in (session.get_inputs(), session.get_outputs())]
+        for session in (recognizer.offline, online)
+    ]
+    assert names[0] == [["x", "x_lens"], ["nll"]]
+    assert names[1] == [["x", "h0", "c0"], ["log_softmax", "next_h0", "next_c0"]]
 
 
 def test_bytes_have_the_numbers_that_sherpa_onnx_knows(tmp_path: Path) -> None:
@@ -137,13 +114,13 @@ def test_bytes_have_the_numbers_that_sherpa_onnx_knows(tmp_path: Path) -> None:
     numbers = recognizer.numbers
     assert all(numbers[f"<0x{byte:02X}>"] == byte + 3 for byte in range(256))
     text = "Zo\xeb said"
-    found = recognizer.offline.scores([[0, 0, *(byte + 3 for byte in text.encode())]], 1)
+    found = recognizer.scores([[byte + 3 for byte in text.encode()]])
     assert found == pytest.approx([recognizer.model.score([text])[0].log_probability], abs=1e-4)
 
 
 def test_a_model_of_running_text_scores_a_sentence_between_two_line_ends(tmp_path: Path) -> None:
     recognizer = Recognizer(model_of("gru"), tmp_path)
-    found = recognizer.offline.scores([recognizer.hypothesis("said he")], 1)
+    found = recognizer.scores([recognizer.hypothesis("said he")])
     wanted = recognizer.model.score(["said he"])[0].log_probability
     assert found == pytest.approx([wanted], abs=1e-4)
 
