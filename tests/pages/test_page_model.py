@@ -88,25 +88,20 @@ def test_every_number_of_half_precision_is_read(show: Show) -> None:
 
 
 @pytest.mark.parametrize("name", ["char", "byte", "word", "bpe"])
-def test_any_text_has_the_ids_that_the_codec_gives_it(show: Show, name: str) -> None:
+def test_texts_and_ids_are_those_of_the_codec(show: Show, name: str) -> None:
     codec = (model := model_of("rnn", tokenizer=name)).codec
+    page = show(model)
     rng = random.Random(name)
     known = [chr(code) for code in range(0x110000) if category(chr(code)) not in ("Cn", "Cs")]
     symbols = [*ODD, *rng.sample(known, 500), *TEXT[:20]]
     texts = ["".join(rng.choices(symbols, k=rng.randint(0, 12))) for _ in range(1000)]
     # Letters of words that are known, in other orders, can be merged in several ways.
     texts += ["".join(rng.choices("Once upon a time", k=30)) for _ in range(1000)]
-    found = show(model).evaluate("(texts) => texts.map((text) => codec.ids(text))", texts)
+    found = page.evaluate("(texts) => texts.map((text) => codec.ids(text))", texts)
     assert found == [codec.vocab[codec.tokenizer.split(text)] for text in texts]
-
-
-@pytest.mark.parametrize("name", ["char", "byte", "word", "bpe"])
-def test_any_ids_have_the_text_that_the_codec_gives_them(show: Show, name: str) -> None:
-    codec = (model := model_of("rnn", tokenizer=name)).codec
-    rng = random.Random(name)
     ids = [rng.choices(range(len(codec.vocab)), k=rng.randint(0, 9)) for _ in range(500)]
     ids.append(codec.vocab[codec.tokenizer.split("\ufeffOnce")])
-    found = show(model).evaluate("(all) => all.map((ids) => codec.text(ids))", ids)
+    found = page.evaluate("(all) => all.map((ids) => codec.text(ids))", ids)
     assert found == [codec.text(each) for each in ids]
 
 
