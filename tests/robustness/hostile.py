@@ -51,9 +51,10 @@ FILES = {
     "training.json": ("training", "training-contiguous"),
     "*.safetensors": ("training", "training-contiguous"),
     "*": ("store", "store-bpe", "store-lines"),
+    "*.txt": ("text",),
 }
-NAMES = {"*.safetensors": "a checkpoint", "*": "a store"}
-KINDS = [*(NAMES.get(name, name) for name in FILES), "a text", "an option"]
+NAMES = {"*.safetensors": "a checkpoint", "*": "a store", "*.txt": "a text"}
+KINDS = [*(NAMES.get(name, name) for name in FILES), "an option"]
 # A training that is refused at its end, since it has diverged, has printed these before.
 OF_A_TRAINING = "epoch ", *(f"elman: {line}: " for line in ("model", "training", "regularization"))
 
@@ -77,7 +78,8 @@ class Until(Callback):
 
 def make_good(folder: Path) -> None:
     """Runs, trainings that were stopped, and stores, all of one text."""
-    text = folder / "text.txt"
+    text = folder / "text" / "text.txt"
+    text.parent.mkdir()
     text.write_text(STORY)
     for name, tokenizer in {"": "char", "-bpe": "bpe"}.items():
         size = {"vocab_size": 300} if name else {}
@@ -96,11 +98,13 @@ def make_good(folder: Path) -> None:
 def read(folder: Path, good: Path, chance: Chance) -> None:
     """Read a folder by all that reads such; a part of the time by the command line."""
     told_instead, name = chance.random() < 0.1, folder.name
-    if name.startswith("store"):
+    if name.startswith(("store", "text")):
+        path = str(folder / "text.txt" if name == "text" else folder)
+        tokenizer = chance.choice(["char", "byte", "word", "bpe"]) if name == "text" else None
         if told_instead:
-            told(["evaluate", str(good / "run"), str(folder), "--framework", "numpy"])
+            told(["evaluate", str(good / "run"), path, "--framework", "numpy"])
         else:
-            list(TextFile(str(folder), 4, 8, lines=name == "store-lines").train_dataloader())
+            list(TextFile(path, 4, 8, tokenizer, lines=name == "store-lines").train_dataloader())
     elif name.startswith("training"):
         if told_instead:
             told(["train", "--resume", str(folder)])
@@ -134,19 +138,6 @@ def read_changed(kind: str, good: Path, place: Path, chance: Chance) -> None:
     read(folder, good, chance)
 
 
-def read_text(good: Path, place: Path, chance: Chance) -> None:
-    """Read a text of any bytes, or what is no file."""
-    path = place / "text.txt"
-    path.write_bytes(chance.text())
-    if chance.random() < 0.1:
-        chance.replace(path, sizes=())  # a text may be large
-    if chance.random() < 0.1:
-        told(["evaluate", str(good / "run"), str(path), "--framework", "numpy"])
-    else:
-        tokenizer = chance.choice(["char", "byte", "word", "char", "byte", "word", "bpe"])
-        list(TextFile(str(path), 4, 8, tokenizer).train_dataloader())
-
-
 def read_option(good: Path, place: Path, chance: Chance) -> None:
     """Read a command with an option that has a value which it may not have."""
     fields = {field.name for field in dataclasses.fields(Settings)} - {"text", "epochs", "minutes"}
@@ -158,7 +149,7 @@ def read_option(good: Path, place: Path, chance: Chance) -> None:
         f"--{name.replace('_', '-')}={size}" for name, size in (SIZES | {"epochs": 1}).items()
     ]
     generate = ["generate", str(good / "run"), "Once", "--framework=numpy", "--tokens=3"]
-    train = ["train", str(good / "text.txt"), *options, f"--out={place / 'made'}"]
+    train = ["train", str(good / "text" / "text.txt"), *options, f"--out={place / 'made'}"]
     told(
         chance.choice(
             [
@@ -222,9 +213,7 @@ def accepted(kind: str, good: Path, place: Path, chance: Chance) -> bool:
     """True if an input is read; False where it is refused as it should be."""
     try:
         with within_seconds():
-            if kind == "a text":
-                read_text(good, place, chance)
-            elif kind == "an option":
+            if kind == "an option":
                 read_option(good, place, chance)
             else:
                 read_changed(kind, good, place, chance)

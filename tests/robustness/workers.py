@@ -1,30 +1,26 @@
-"""Compare, kill and add the workers of trainings, and see that their bits stay the same.
+"""Compare and add the workers of trainings, and see that their bits stay the same.
 
     python -m tests.robustness.workers curves FRAMEWORK [RATE]
-    python -m tests.robustness.workers kills FRAMEWORK [KILLS]
     python -m tests.robustness.workers elastic FRAMEWORK
 
 `curves`: trainings of all cells in one process, in two workers, and in another number of shards;
 SGD with its default learning rate, or another.
-`kills`: workers are killed at random moments, and the training goes on with 1, 2 or 4 of them.
 `elastic`: a second torchrun, as of another machine, joins a training and is killed; the seconds
 until the first goes on. Each prints a line for a case, and exits with 1 if something was lost.
 """
 
 import itertools
 import os
-import random
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from elman.model.cells import CELLS
 from elman.training.workers.processes import free_port
 from tests.robustness.hosts import LONGEST, bits_of_one, check, shared_folder
-from tests.robustness.kills import FINISHED, newest
+from tests.robustness.kills import newest
 from tests.workers import (
     await_checkpoint,
     digest,
@@ -37,8 +33,6 @@ from tests.workers import (
 )
 
 HUNDRED = ("--epochs", "9")  # of 12 updates
-LONG = ("--epochs", "60", "--layers", "2", "--dropout", "0.2", "--checkpoint-every", "0")
-CHANCE = random.Random(0)
 
 
 def curves(framework: str, *rate: str) -> None:
@@ -59,47 +53,6 @@ def curves(framework: str, *rate: str) -> None:
             check(same == known, f"{case} has another curve")
             difference = max(abs(a - b) for a, b in zip(known, other, strict=True))
             print(f"| {framework} | {' | '.join(case)} | 0 | {difference:.1e} |", flush=True)
-
-
-def running(launched: "subprocess.Popen[str]") -> Iterator[int]:
-    """Workers that have not ended."""
-    for process in workers_of(launched).values():
-        try:
-            ended = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-        except OSError:
-            continue
-        if not ended:
-            yield process
-
-
-def kills(framework: str, number: str = "10") -> None:
-    """Workers killed at random moments until so many have been."""
-    with shared_folder() as place:
-        expected, done, ended = bits_of_one(place, framework, *LONG), 0, 0
-        while done < int(number):
-            run, size = f"run-{ended}", CHANCE.choice((1, 2, 4))
-            begun = (place / run).exists()
-            command = ["train", "--resume", run] if begun else words(framework, run, *LONG)
-            launched = start(place, size, command)
-            done += killed(launched, size)
-            before = newest(place / run)
-            launched.communicate(timeout=LONGEST)
-            check(newest(place / run) >= before, f"a checkpoint of {run} was lost")
-            if newest(place / run) == FINISHED:
-                check(digest(place / run) == expected, f"{run} has other bits")
-                ended += 1
-        print(f"| {framework} | {done} | {ended} | 0 |", flush=True)
-
-
-def killed(launched: "subprocess.Popen[str]", size: int) -> bool:
-    """Kill a worker after a while; False if all have ended before."""
-    while len(workers_of(launched)) < size and launched.poll() is None:
-        time.sleep(0.1)
-    time.sleep(CHANCE.uniform(0, 15))  # most of it is imports
-    victims = [*running(launched)]
-    if victims:
-        kill(CHANCE.choice(victims))
-    return bool(victims)
 
 
 def elastic(framework: str) -> None:
@@ -148,7 +101,7 @@ def goes_on(launched: "subprocess.Popen[str]", run: Path, size: int) -> float:
 def main() -> None:
     """Run what the arguments name."""
     way, *rest = sys.argv[1:]
-    {"curves": curves, "kills": kills, "elastic": elastic}[way](*rest)
+    {"curves": curves, "elastic": elastic}[way](*rest)
 
 
 if __name__ == "__main__":
