@@ -25,7 +25,7 @@ from elman.text.codec import Codec
 from elman.text.vocab import Vocab
 
 LETTERS = "\n abcdefghij.é"
-ASKED = {"model": "letters", "prompt": "a", "max_tokens": 3}
+ASKED: dict[str, Any] = {"model": "letters", "prompt": "a", "max_tokens": 3}
 
 
 def model_of(module: Any, lines: bool = False, tokenizer: str = "char") -> Any:

@@ -132,7 +132,7 @@ def test_a_key_is_asked_for_where_there_is_something_to_take(
         assert wrong.status_code == (401 if "api_key" in options else 200)
 
 
-def bearer(key: str) -> dict[str, bytes]:
+def bearer(key: str) -> dict[str, Any]:
     return {"authorization": f"Bearer {key}".encode()}
 
 

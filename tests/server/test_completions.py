@@ -58,7 +58,8 @@ def test_many_requests_at_once_have_the_texts_of_elman_generate(client: openai.O
 
 
 def test_several_prompts_have_their_texts_in_order(client: openai.OpenAI) -> None:
-    prompts, more = ["a", "b c", "a jade. " * 3], {"max_tokens": 30, "n": 2, "seed": 9}
+    prompts = ["a", "b c", "a jade. " * 3]
+    more: dict[str, Any] = {"max_tokens": 30, "n": 2, "seed": 9}
     ids = ENGINE["letters"].codec.prefix_ids("a")
     alone = [
         ENGINE["letters"].generate(prompt, tokens=30, n=2, seed=9 + 2 * n, temperature=1.0)
@@ -105,8 +106,8 @@ def test_a_stream_brings_the_same_text_piece_by_piece(
     [({}, "length"), ({"stop": "a"}, "stop"), ({"model": "names"}, "stop")],  # at a line's end
 )
 def test_a_text_ends_for_a_reason(client: openai.OpenAI, more: dict[str, Any], reason: str) -> None:
-    asked = {"model": "letters", "prompt": "a", "seed": 0, "max_tokens": 400} | more
-    found = client.completions.create(**asked)
+    asked: dict[str, Any] = {"model": "letters", "prompt": "a", "seed": 0, "max_tokens": 400}
+    found = client.completions.create(**asked | more)
     assert found.usage
     assert found.choices[0].finish_reason == reason
     assert (found.usage.completion_tokens == 400) == (reason == "length")
@@ -128,7 +129,7 @@ def test_a_prompt_is_scored_as_by_elman_score(
     ):
         assert choice.text.startswith(prompt)
         assert choice.logprobs
-        scored = (choice.logprobs.token_logprobs or [])[: len(prompt)]
+        scored: list[Any] = (choice.logprobs.token_logprobs or [])[: len(prompt)]
         assert scored.count(None) == (model == "letters")
         wanted = [token.log_probability for token in score.tokens]
         assert scored[-len(wanted) :] == pytest.approx(wanted, abs=1e-5)
@@ -202,6 +203,6 @@ def test_fields_that_ask_for_nothing_are_taken(client: openai.OpenAI) -> None:
         "frequency_penalty": 0, "presence_penalty": 0.0, "logit_bias": {}, "suffix": "",
         "user": "me", "best_of": 1, "stop": None, "logprobs": None,
     }  # fmt: skip
-    asked = {"model": "letters", "prompt": "a", "seed": 1}
+    asked: dict[str, Any] = {"model": "letters", "prompt": "a", "seed": 1}
     plain = client.completions.create(**asked)
     assert texts(client.completions.create(**asked, **neutral)) == texts(plain)
